@@ -1,0 +1,184 @@
+"""federation.toml (what all labs agree on) and peer.toml (what is this machine's own).
+
+An unknown or wrong key is a ConfigError that names file, key and what is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from blake3 import blake3
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from braintorrent.errors import ConfigError
+
+FORMAT = 1
+
+
+class Section(BaseModel):
+    """A TOML table: no key beyond those named, no silent conversion of text to numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class MethodSection(Section):
+    """[method]"""
+
+    name: str = Field("braintorrent", description="file in methods/ or an installed entry point")
+    options: dict[str, Any] = Field(default_factory=dict, description="arguments of the method")
+
+
+class StartSection(Section):
+    """[start] All peers begin from the same weights; merging different starts destroys both."""
+
+    seed: int = Field(0, ge=0, description="seed of the initial weights")
+    digest: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="BLAKE3 of the initial weights; checked if given")
+    weights: str = Field("", description="safetensors file beside federation.toml, instead of the seed")
+
+
+class Federation(Section):
+    """federation.toml. Every value here is part of the agreement compared in hello."""
+
+    format: Literal[1] = Field(description="format of this file")
+    id: str = Field(pattern=r"^[a-z0-9-]{8,64}$", description="random, made once; tells federations apart")
+    task: dict[str, Any] = Field(description="kind and the options of that task plug-in")
+    method: MethodSection = MethodSection()
+    start: StartSection = StartSection()
+
+    @property
+    def kind(self) -> str:
+        """The task plug-in's name."""
+        return str(self.task["kind"])
+
+
+class TimingSection(Section):
+    """[timing] When to ask, fetch, merge and train."""
+
+    ask_every: float = Field(5.0, gt=0, le=86400, description="seconds between asks to one peer; lower spreads sooner")
+    ask_deadline: float = Field(10.0, gt=0, le=600, description="seconds until an unanswered ask counts as absent")
+    fanout: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        "all", description='peers asked per round: "all" as in the paper, or k random ones: constant cost as labs grow'
+    )
+    max_merge: int = Field(32, ge=1, le=255, description="models in one merge at most; bounds disk and time")
+    cadence: Literal["continuous", "poisson"] = Field(
+        "continuous", description="train on at once, or wake on an exponential clock (a random lab initiates)"
+    )
+    interval: float = Field(60.0, gt=0, description="mean seconds between versions under the poisson cadence")
+    quorum: int = Field(0, ge=0, description="least number of other labs with something newer before a merge")
+    patience: float = Field(60.0, ge=0, description="seconds to wait for the quorum, then train on below it")
+    alone_after: float = Field(30.0, ge=0, description="seconds a newcomer looks for a model before it trains alone")
+    linger: float = Field(600.0, ge=0, description="seconds a finished peer waits for the others, at most")
+    checkpoint_every: float = Field(120.0, gt=0, description="seconds of training a kill can cost, at most")
+
+
+class StopSection(Section):
+    """[stop] The first rule met ends local training. None given: train until told to stop."""
+
+    versions: int | None = Field(None, ge=1, description="versions trained by this lab")
+    minutes: float | None = Field(None, gt=0, description="minutes since this lab's first version")
+    target: float | None = Field(None, description="score on own validation cases")
+    patience: int | None = Field(None, ge=1, description="versions without a better score on own validation cases")
+
+
+class Peer(Section):
+    """peer.toml. Nothing here needs to agree with anyone."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", description="shown to people; never trusted")
+    data: str = Field("", description="this lab's data, relative to the peer folder; never leaves it")
+    listen: str = Field("0.0.0.0:0", description='"host:port" or "[v6]:port"; port 0 takes a free one')
+    advertise: list[str] = Field(default_factory=list, description="addresses others should dial; default: listen's")
+    peers: list[str] = Field(default_factory=list, description='static addresses "host:port" of other labs')
+    discovery: bool = Field(True, description="announce and look for peers by mDNS on the local network")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
+    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="torch threads; auto: cores divided by peers on this host"
+    )
+    after_merge: Literal["reset", "keep"] = Field("reset", description="optimiser state after a merge")
+    share_metrics: bool = Field(False, description="put own validation scores into the published record")
+    disk_gib: float = Field(20.0, gt=0, description="bound on stored blobs; superseded ones go first")
+    timing: TimingSection = TimingSection()
+    stop: StopSection = StopSection()
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validate(model: type[M], data: Any, where: str) -> M:
+    """`data` as `model`, or a ConfigError that names the place, the key and what is allowed."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"] if part not in ("constrained-int", "function-after"))
+        message = first["msg"]
+        if first["type"] == "extra_forbidden":
+            owner = _owner(model, first["loc"][:-1])
+            message = f"unknown key; allowed: {', '.join(owner.model_fields)}"
+        raise ConfigError(f"{where}: {key}: {message}") from None
+
+
+def _owner(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        model = inner
+    return model
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a dict, or a ConfigError."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def load_peer(folder: Path) -> Peer:
+    """peer.toml of a peer folder."""
+    path = folder / "peer.toml"
+    return validate(Peer, read_toml(path), str(path))
+
+
+def federation_path(folder: Path) -> Path:
+    """federation.toml of a peer folder, or else of its parent."""
+    for place in (folder, folder.resolve().parent):
+        if (place / "federation.toml").is_file():
+            return place / "federation.toml"
+    raise ConfigError(f"no federation.toml in {folder} or its parent; copy the one your federation agreed on")
+
+
+def load_federation(path: Path) -> Federation:
+    """federation.toml at `path`."""
+    federation = validate(Federation, read_toml(path), str(path))
+    if not isinstance(federation.task.get("kind"), str):
+        raise ConfigError(f"{path}: task.kind: needed, the name of a task plug-in")
+    return federation
+
+
+def agreement(federation: Federation, extra: dict[str, str]) -> dict[str, str]:
+    """Dotted key -> digest (16 hex digits) of its canonical JSON value; `extra`: facts found at start.
+
+    Exchanged in hello: where two labs differ, both can name the keys without showing more than digests.
+    """
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, item in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), item)
+        else:
+            flat[prefix] = value
+
+    walk("", federation.model_dump())
+    flat.pop("start.weights", None)  # a local path; what counts is the digest of what it holds
+    flat.pop("start.digest", None)
+    flat.update(extra)
+    return {k: blake3(json.dumps(v, sort_keys=True).encode()).hexdigest()[:16] for k, v in sorted(flat.items())}

@@ -1,0 +1,82 @@
+"""What the machine wants done. The shell (node/ or simulation/) has one handler for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from braintorrent.protocol.messages import Announcement, AskMessage
+from braintorrent.protocol.version import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send `message` to `peer`; answer with machine.asked."""
+
+    peer: str
+    message: AskMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Get record and weights of `announcement` from `source`, verify and store; answer with machine.fetched."""
+
+    announcement: Announcement
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Merge own weights with the held candidates; answer with machine.merged.
+
+    adopt: own weight is 0 (a newcomer's first merge). last: no training follows; the run ends with it.
+    """
+
+    candidates: tuple[Announcement, ...]
+    adopt: bool = False
+    last: bool = False
+    below_quorum: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """One version's local steps; answer with machine.trained. alone: nobody else's model was found."""
+
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Store the trained weights as `version`, signed and durable, then machine.published."""
+
+    version: Version
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The bytes of this announcement are superseded; the disk may have them back."""
+
+    announcement: Announcement
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Two contents for one version: keep both signed statements as proof."""
+
+    first: Announcement
+    second: Announcement
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Stop training at the next batch boundary; answer with machine.trained(complete=False)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """All is done: close down. `reason` is a word for people."""
+
+    reason: str
+
+
+Effect = Ask | Fetch | Merge | Train | Publish | Forget | Quarantine | Halt | Leave

@@ -1,0 +1,78 @@
+"""Which versions to fetch now, and from whom. Runs beside training; never waits for anyone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+from braintorrent.protocol.contacts import NEVER, Contacts
+from braintorrent.protocol.effects import Fetch
+from braintorrent.protocol.messages import Announcement
+from braintorrent.protocol.policy import Policy
+from braintorrent.protocol.table import Offer, Table
+
+
+class Fetches:
+    """Fetches in flight, and the sources to avoid for a while."""
+
+    def __init__(self, policy: Policy, rng: Random, table: Table, contacts: Contacts) -> None:
+        self.policy, self.rng, self.table, self.contacts = policy, rng, table, contacts
+        self.flying: dict[str, Announcement] = {}  # author -> what is being fetched of it
+        self.avoid: dict[tuple[str, str], float] = {}  # (content digest, source) -> until
+        self.paused_until = -NEVER  # this disk is full
+
+    def start(self, now: float) -> Iterator[Fetch]:
+        """Begin what may begin: one fetch per author, `max_fetches` at once, `max_merge` models in hand."""
+        if now < self.paused_until:
+            return
+        self.avoid = {k: until for k, until in self.avoid.items() if until > now}
+        room = self.policy.max_merge - len(self.table.candidates()) - len(self.flying)
+        room = min(room, self.policy.max_fetches - len(self.flying))
+        if room <= 0:
+            return
+        wanted = [offers for offers in self.table.wanted() if offers[0].announcement.author not in self.flying]
+        if len(wanted) > room:
+            self.rng.shuffle(wanted)  # with more authors than room, everyone gets a turn
+        for offers in wanted:
+            choice = next(((o, s) for o in offers if (s := self._source(o)) is not None), None)
+            if choice is None:
+                continue
+            offer, source = choice
+            self.flying[offer.announcement.author] = offer.announcement
+            yield Fetch(offer.announcement, source)
+            room -= 1
+            if room == 0:
+                return
+
+    def _source(self, offer: Offer) -> str | None:
+        """The author if it is there, else any peer that offered the bytes and is not being avoided."""
+        possible = []
+        for peer in offer.sources:
+            contact = self.contacts.of.get(peer)
+            dialable = contact is not None and contact.addresses and contact.failures == 0
+            if dialable and (offer.announcement.content, peer) not in self.avoid:
+                possible.append(peer)
+        author = offer.announcement.author
+        return author if author in possible else self.rng.choice(possible) if possible else None
+
+    def ended(self, announcement: Announcement) -> None:
+        """A fetch came back, whatever its outcome."""
+        self.flying.pop(announcement.author, None)
+
+    def failed(self, announcement: Announcement, source: str, now: float) -> None:
+        """That source did not give the bytes: try another, and this one again later."""
+        self.avoid[announcement.content, source] = now + self.policy.ask_every
+
+    def next_deadline(self, now: float) -> float:
+        """When something held back may begin."""
+        if now < self.paused_until:
+            return self.paused_until
+        if not any(True for _ in self.table.wanted()):
+            return NEVER
+        return min((until for until in self.avoid.values() if until > now), default=NEVER)
+
+    def coming(self) -> bool:
+        """Whether a fetch is in flight or could begin."""
+        return bool(self.flying) or any(
+            self._source(offer) is not None for offers in self.table.wanted() for offer in offers
+        )

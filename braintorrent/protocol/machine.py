@@ -1,0 +1,378 @@
+"""The protocol of one peer, as a state machine without I/O.
+
+Time is an argument, randomness is passed in, and nothing is ever done here: the machine returns what
+it wants done (`effects`), and is told what became of it. The node gives it real sockets and one timer,
+the simulator an event heap; both run this very object.
+
+Two lanes run side by side. Asking and fetching never stop. The work lane goes
+
+    SEEKING ──▶ READY ──▶ MERGING ──▶ TRAINING ──▶ PUBLISHING ──▶ READY ...
+       who has a model?   └─────(nothing newer)──▶┘       │ stop rule met
+                                                          ▼
+                              LEFT ◀── CLOSING ◀── LINGERING (asks and serves, trains no more)
+                                   the last merge
+
+    invariants  a merge takes what is verified at that moment; no peer, dead or slow, delays it
+                a version is told to others only after `published`
+                after LEFT there is no effect but the farewell
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from enum import StrEnum
+from random import Random
+
+from braintorrent.errors import RemoteError
+from braintorrent.protocol import effects as want
+from braintorrent.protocol.asking import ask_message, settles, tell
+from braintorrent.protocol.contacts import NEVER, Contacts
+from braintorrent.protocol.fetches import Fetches
+from braintorrent.protocol.messages import MAX_ADDRESSES, Announcement, AskMessage, TellMessage
+from braintorrent.protocol.policy import Policy
+from braintorrent.protocol.table import Entry, Equivocation, Table
+from braintorrent.protocol.version import Version
+
+
+class Step(StrEnum):
+    """Where the work lane stands."""
+
+    SEEKING = "seeking"
+    READY = "ready"
+    MERGING = "merging"
+    TRAINING = "training"
+    PUBLISHING = "publishing"
+    LINGERING = "lingering"
+    CLOSING = "closing"
+    LEFT = "left"
+
+
+PHASE = {Step.SEEKING: "seeking", Step.LINGERING: "final", Step.CLOSING: "final", Step.LEFT: "leaving"}
+
+
+@dataclass(slots=True)
+class Restored:
+    """What a peer remembers from before this start. `incarnation` is already durable."""
+
+    incarnation: int
+    newest: Announcement | None = None
+    entries: dict[str, Entry] = field(default_factory=dict)
+    resume: bool = False  # a checkpoint inside the next version was loaded
+    best: float | None = None
+    since_best: int = 0
+
+
+class PeerMachine:
+    """One peer's protocol. Feed events with the current time; carry out `effects()`; wake at `next_deadline()`."""
+
+    def __init__(
+        self, me: str, federation: str, roster: Set[str], policy: Policy, rng: Random, restored: Restored, now: float
+    ) -> None:
+        self.me, self.federation, self.roster, self.policy, self.rng = me, federation, roster, policy, rng
+        self.incarnation, self.newest = restored.incarnation, restored.newest
+        self.best, self.since_best = restored.best, restored.since_best
+        self.table = Table(restored.entries)
+        self.contacts = Contacts(policy, rng)
+        self.fetches = Fetches(policy, rng, self.table, self.contacts)
+        self.started, self.now = now, now
+        self.step, self.deadline = Step.SEEKING, now + policy.alone_after
+        self.wake = now  # not before this, under the poisson cadence
+        self.entered = now  # when `step` last changed
+        self.merging: dict[str, Announcement] = {}
+        self.pending: want.Publish | None = None  # waits for room on this disk
+        self.asks = 0  # made so far; rotates the bucket
+        self.stopping = False
+        self._wants: list[want.Effect] = []
+        if restored.resume:
+            self._train(now)
+        elif self.newest is not None and self.newest.final and self._stop_rule(self.newest.version.counter):
+            self._enter(Step.LINGERING, now, now + policy.linger)
+
+    # ------------------------------------------------------------- what the shell asks for
+
+    def effects(self) -> list[want.Effect]:
+        """What is to be done, in order; each is returned once."""
+        wants, self._wants = self._wants, []
+        return wants
+
+    def next_deadline(self) -> float | None:
+        """Call `tick` no later than this; None when only events matter."""
+        if self.stopping:
+            return None
+        soonest = min(self._own_deadline(), self.contacts.next_deadline(), self.fetches.next_deadline(self.now))
+        return None if soonest == NEVER else soonest
+
+    def _own_deadline(self) -> float:
+        if self.step is Step.READY:
+            return self.wake if self.wake > self.now else self.deadline
+        if self.step is Step.SEEKING:
+            return NEVER if self.now >= self.deadline else self.deadline  # past it, a fetch in flight decides
+        if self.step is Step.LINGERING:
+            return min(self.deadline, self.now + self.policy.ask_every)  # presence fades without an event
+        return self.deadline
+
+    @property
+    def phase(self) -> str:
+        """What this peer says of itself: seeking, working, final or leaving."""
+        return "leaving" if self.stopping else PHASE.get(self.step, "working")
+
+    @property
+    def counter(self) -> int:
+        """Versions published by this peer, over all its lives."""
+        return self.newest.version.counter if self.newest else 0
+
+    # ------------------------------------------------------------- events: other peers
+
+    def sighted(self, peer: str, address: str, now: float, *, proven: bool = False) -> None:
+        """Somebody may be (proven: is) at `address`. A hint, never a proof of who it is."""
+        if peer in self.roster and peer != self.me:
+            self.contacts.sighted(peer, address, now, proven=proven)
+        self._advance(now)
+
+    def received(self, message: AskMessage, sender: str, now: float) -> TellMessage:
+        """`sender` asked; the reply is returned, since HTTP needs it in hand."""
+        contact = self.contacts.heard_from(sender, message.phase, now)
+        if message.newest is not None:
+            self._note(message.newest, sender)
+        contact.settled = settles(message, self.me, self.newest)
+        reply = tell(self, message, sender, now)
+        self._advance(now)
+        return reply
+
+    def asked(self, peer: str, reply: TellMessage | RemoteError, now: float) -> None:
+        """An Ask effect came back: with the answer, or with what went wrong."""
+        if peer not in self.contacts.of:
+            return  # taken off the roster while the question was under way
+        if isinstance(reply, RemoteError):
+            self.contacts.failed(peer, f"{reply.reason}: {reply.detail}", now)
+        else:
+            self.contacts.succeeded(peer, reply.phase, now).settled = reply.settled
+            for announcement in reply.announcements:
+                self._note(announcement, peer)
+            for other, addresses in list(reply.addresses.items())[:MAX_ADDRESSES]:
+                if other in self.roster and other != self.me:
+                    for address in addresses:
+                        self.contacts.sighted(other, address, now)
+        self._advance(now)
+
+    def fetched(self, announcement: Announcement, source: str, now: float) -> None:
+        """A Fetch effect succeeded: its bytes are verified on this disk."""
+        self.fetches.ended(announcement)
+        superseded = self.table.hold(announcement)
+        if superseded is not None:
+            self._wants.append(want.Forget(superseded))
+        if self.step is Step.LINGERING and announcement.final:
+            self.contacts.ask_all_now(now)  # tell them that nothing of theirs is missing here
+        self._advance(now)
+
+    def fetch_failed(self, announcement: Announcement, source: str, now: float, *, refuse: str = "") -> None:
+        """A Fetch effect failed. `refuse`: the signed statement itself is at fault, whoever serves it."""
+        self.fetches.ended(announcement)
+        if refuse:
+            self.table.refuse(announcement, refuse)
+        else:
+            self.fetches.failed(announcement, source, now)
+        self._advance(now)
+
+    def storage_full(self, announcement: Announcement, now: float) -> None:
+        """A Fetch effect found this disk full: nobody's fault; fetch nothing for a while."""
+        self.fetches.ended(announcement)
+        self.fetches.paused_until = now + self.policy.storage_retry
+        self._advance(now)
+
+    def roster_changed(self, roster: Set[str], now: float) -> None:
+        """People were added to, or taken from, the roster."""
+        self.roster = roster
+        for peer in [p for p in self.contacts.of if p not in roster]:
+            del self.contacts.of[peer]
+        for author in [a for a in self.table.entries if a not in roster]:
+            del self.table.entries[author]
+        self._advance(now)
+
+    # ------------------------------------------------------------- events: own work
+
+    def merged(self, included: Iterable[str], skipped: Mapping[str, str], now: float) -> None:
+        """The Merge effect is done. Authors included; authors skipped, each with the reason."""
+        for author in included:
+            if author in self.merging:
+                self.table.merge(self.merging[author])
+        for author, reason in skipped.items():
+            self.table.refuse(self.merging[author], reason)
+        self.merging = {}
+        if self.step is Step.CLOSING:
+            self._leave(now, "finished")
+        elif self.stopping:
+            self._leave(now, "stopped")
+        else:
+            self._train(now)
+        self._advance(now)
+
+    def trained(self, complete: bool, score: float | None, now: float) -> None:
+        """The Train effect ended. `score`: on own validation cases, larger is better; None if unknown."""
+        if not complete:
+            self._leave(now, "stopped")
+            return
+        if score is not None:
+            better = self.best is None or score > self.best
+            self.best, self.since_best = (score, 0) if better else (self.best, self.since_best + 1)
+        counter = self.counter + 1
+        self.pending = want.Publish(Version(self.incarnation, counter), self._stop_rule(counter))
+        self._enter(Step.PUBLISHING, now, NEVER)
+        self._wants.append(self.pending)
+        self._advance(now)
+
+    def published(self, announcement: Announcement | None, now: float) -> None:
+        """The Publish effect is durable; or None: this disk is full, try again later."""
+        if announcement is None:
+            self.deadline = now + self.policy.storage_retry
+            if self.stopping:
+                self._leave(now, "stopped")
+            return
+        self.newest, self.pending = announcement, None
+        for contact in self.contacts.of.values():
+            contact.settled = False
+        self.contacts.ask_all_now(now)  # an Ask carries my newest announcement: asking is announcing
+        if self.stopping:
+            self._leave(now, "stopped")
+        elif announcement.final:
+            self._enter(Step.LINGERING, now, now + self.policy.linger)
+        else:
+            self._enter(Step.READY, now, now + self.policy.patience)
+            mean = self.policy.mean_interval
+            self.wake = now if mean is None else now + self.rng.expovariate(1 / mean)
+        self._advance(now)
+
+    def stop(self, now: float) -> None:
+        """A person wants this process to end: finish the batch, say farewell, leave. Not final."""
+        if self.stopping or self.step is Step.LEFT:
+            return
+        self.stopping = True
+        waiting = self.step is Step.PUBLISHING and self.deadline != NEVER
+        if self.step is Step.TRAINING:
+            self._wants.append(want.Halt())
+        elif waiting or self.step in (Step.SEEKING, Step.READY, Step.LINGERING):
+            self._leave(now, "stopped")
+
+    def tick(self, now: float) -> None:
+        """A deadline passed."""
+        self._advance(now)
+
+    # ------------------------------------------------------------- transitions
+
+    def _advance(self, now: float) -> None:
+        self.now = now
+        if self.step is Step.LEFT or self.stopping:
+            return
+        self._wants.extend(self.fetches.start(now))
+        if self.step is Step.SEEKING and self._sought(now):
+            self._begin(now)
+        elif self.step is Step.READY and now >= self.wake:
+            self._merge_or_train(now)
+        elif self.step is Step.PUBLISHING and now >= self.deadline and self.pending is not None:
+            self.deadline = NEVER
+            self._wants.append(self.pending)
+        elif self.step is Step.LINGERING and (now >= self.deadline or self._all_settled(now)):
+            self._close(now)
+        for peer in self.contacts.due(now):
+            self._wants.append(want.Ask(peer, ask_message(self)))
+
+    def _sought(self, now: float) -> bool:
+        """Whether looking for a model to start from has come to an end."""
+        if now >= self.deadline and not self.fetches.flying:
+            return True
+        if self.fetches.coming():
+            return False
+        others = [self.contacts.of.get(peer) for peer in self.roster if peer != self.me]
+        if others and all(c is not None and c.answered > -NEVER for c in others):
+            return True
+        tried = all(c.attempted > -NEVER for c in self.contacts.of.values() if c.addresses)
+        return tried and bool(self.table.candidates())
+
+    def _begin(self, now: float) -> None:
+        candidates = self._choose()
+        if self.newest is None and candidates:
+            self._merge(want.Merge(candidates, adopt=True), Step.MERGING, now)
+        elif self.newest is None:
+            self._train(now)
+        else:
+            self._enter(Step.READY, now, now + self.policy.patience)
+            self._merge_or_train(now)
+
+    def _merge_or_train(self, now: float) -> None:
+        candidates = self._choose()
+        below = len(candidates) < self.policy.quorum
+        if below and now < self.deadline:
+            return
+        if candidates:
+            self._merge(want.Merge(candidates, below_quorum=below), Step.MERGING, now)
+        else:
+            self._train(now)
+
+    def _choose(self) -> tuple[Announcement, ...]:
+        candidates = self.table.candidates()
+        if len(candidates) > self.policy.max_merge:
+            candidates = sorted(self.rng.sample(candidates, self.policy.max_merge), key=lambda a: a.author)
+        return tuple(candidates)
+
+    def _merge(self, merge: want.Merge, step: Step, now: float) -> None:
+        self.merging = {a.author: a for a in merge.candidates}
+        self._enter(step, now, NEVER)
+        self._wants.append(merge)
+
+    def _train(self, now: float) -> None:
+        self._enter(Step.TRAINING, now, NEVER)
+        alone = all(c.heard == -NEVER for c in self.contacts.of.values()) and not self.table.newest_held()
+        self._wants.append(want.Train(alone))
+
+    def _close(self, now: float) -> None:
+        """The last act: one more merge, with the newest of everyone, no training after it."""
+        everyone = tuple(self.table.newest_held()[: self.policy.max_merge])
+        if everyone:
+            self._merge(want.Merge(everyone, last=True), Step.CLOSING, now)
+        else:
+            self._leave(now, "finished")
+
+    def _all_settled(self, now: float) -> bool:
+        """Every present peer is final, holds what I published last, and I hold what it did."""
+        dialable = [c for c in self.contacts.of.values() if c.addresses]
+        all_tried = bool(dialable) and all(c.attempted > self.entered for c in dialable)
+        if not all_tried and now < self.entered + self.policy.ask_every:
+            return False
+        return all(self._settled(peer) for peer in self.contacts.present(now))
+
+    def _settled(self, peer: str) -> bool:
+        contact, entry = self.contacts.of[peer], self.table.entry(peer)
+        theirs = entry.held is not None and entry.held.final and not entry.offers
+        return contact.phase == "final" and contact.settled and theirs
+
+    def _leave(self, now: float, reason: str) -> None:
+        present = self.contacts.present(now)
+        self._enter(Step.LEFT, now, NEVER)
+        self.stopping = True
+        self._wants.extend(want.Ask(peer, ask_message(self)) for peer in present if self.contacts.of[peer].addresses)
+        self._wants.append(want.Leave(reason))
+
+    def _enter(self, step: Step, now: float, deadline: float) -> None:
+        self.step, self.entered, self.deadline = step, now, deadline
+
+    def _stop_rule(self, counter: int) -> bool:
+        return self.policy.stop.met(counter, self.now - self.started, self.best, self.since_best)
+
+    # ------------------------------------------------------------- what is believed
+
+    def _note(self, announcement: Announcement, source: str) -> None:
+        if announcement.federation != self.federation:
+            return
+        if announcement.author == self.me:
+            self._heard_of_myself(announcement)
+        elif announcement.author in self.roster:
+            found = self.table.note(announcement, source)
+            if isinstance(found, Equivocation):
+                self._wants.append(want.Quarantine(found.first, found.second))
+
+    def _heard_of_myself(self, announcement: Announcement) -> None:
+        """Others remember a life of mine that this disk does not: go on above it, never beside it."""
+        mine = self.newest
+        if mine is None or announcement.version > mine.version:
+            self.incarnation = max(self.incarnation, announcement.version.incarnation + 1)

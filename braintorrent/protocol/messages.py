@@ -1,0 +1,71 @@
+"""What peers say to each other, as verified values. Encoding is network/'s affair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from braintorrent.protocol.version import Version
+
+MAX_ANNOUNCEMENT_BYTES = 1024
+MAX_TOLD = 32  # announcements in one Tell
+MAX_HOLDS = 256  # authors in one Ask; above that, a rotating bucket
+MAX_ADDRESSES = 64  # peers with addresses in one Tell
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A peer's signed statement that it has a version. Digests are 64 lower-case hex digits (BLAKE3).
+
+    `raw` holds the exact signed bytes: they are stored and relayed as received, never re-encoded.
+    """
+
+    federation: str
+    author: str  # peer id
+    version: Version
+    content: str  # digest of the weights as plain safetensors
+    samples: int  # training cases behind this version, a_i in Roy et al.
+    steps: int  # optimiser steps since the version before
+    seconds: float  # seconds of training since the version before
+    schema: str  # digest of the weights' schema
+    record: str  # digest of the record (parents, artifacts, metrics)
+    record_size: int  # bytes
+    final: bool  # the author's stop rule is met; this is its last version
+    raw: bytes = field(default=b"", repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AskMessage:
+    """Who has something newer than this? The paper's ping_request, and the gossip.
+
+    newest: the asker's own newest announcement, None before its first.
+    holds: author -> newest version whose bytes the asker holds; authors inside `bucket` only.
+    bucket: (index, count): the asker speaks about authors whose hash falls into this bucket.
+    phase: seeking | working | final | leaving.
+    """
+
+    newest: Announcement | None
+    holds: Mapping[str, Version]
+    bucket: tuple[int, int] = (0, 1)
+    phase: str = "working"
+
+
+@dataclass(frozen=True, slots=True)
+class TellMessage:
+    """The answer to an Ask: announcements newer than what the asker holds, the teller's own first.
+
+    Only what the teller can serve is told, so an announcement is also an offer of its bytes.
+
+    settled: the teller holds the bytes of the asker's newest announcement.
+    addresses: peer id -> "host:port" hints for peers the teller has talked to.
+    wants: digests the teller would like pushed, from a peer it cannot dial (reserved, empty today).
+    """
+
+    announcements: tuple[Announcement, ...] = ()
+    phase: str = "working"
+    settled: bool = False
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    wants: tuple[str, ...] = ()
+
+
+PHASES = ("seeking", "working", "final", "leaving")
