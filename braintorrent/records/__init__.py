@@ -1,0 +1,11 @@
+"""Keys, and the signed or content-addressed statements made with them."""
+
+from braintorrent.records.announcement import open_announcement, sign_announcement
+from braintorrent.records.canonical import digest
+from braintorrent.records.identity import Identity, is_peer_id, peer_id, short
+from braintorrent.records.record import Artifact, Parent, Record, decode_record, encode_record
+
+__all__ = [
+    "Artifact", "Identity", "Parent", "Record", "decode_record", "digest", "encode_record", "is_peer_id",
+    "open_announcement", "peer_id", "short", "sign_announcement",
+]  # fmt: skip
