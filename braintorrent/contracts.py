@@ -7,7 +7,7 @@ and metrics, and learning/ makes a Learner of it; a task without torch may be a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -45,10 +45,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class MergeOutcome:
-    """Who went into a merge at what weight (weights sum to 1, own included under its peer id), who did not, why."""
+    """Who went into a merge at what weight (weights sum to 1, own included under its peer id), who did not, why.
+
+    norms: author -> size of its update, the Euclidean norm ||W_j - W_own|| over all shared tensors.
+    """
 
     included: Mapping[str, float]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    norms: Mapping[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -162,8 +166,8 @@ class Task(Protocol):
     def network(self, seed: int) -> Any:
         """A freshly initialised torch module; the same seed gives the same weights on every machine."""
 
-    def batches(self, seed: int) -> Iterator[Any]:
-        """Endless training batches, on the device."""
+    def batch(self, seed: int, step: int) -> Any:
+        """Training batch number `step`, on the device. It follows from the two numbers alone."""
 
     def loss(self, model: Any, batch: Any) -> Any:
         """Scalar training loss of one batch."""

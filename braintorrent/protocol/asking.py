@@ -2,63 +2,42 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
-from zlib import crc32
 
-from braintorrent.protocol.contacts import NEVER
-from braintorrent.protocol.messages import MAX_ADDRESSES, MAX_HOLDS, MAX_TOLD, Announcement, AskMessage, TellMessage
+from braintorrent.protocol.messages import MAX_HOLDS, MAX_TOLD, Announcement, AskMessage, TellMessage
 
 if TYPE_CHECKING:
     from braintorrent.protocol.machine import PeerMachine
 
-
-def in_bucket(author: str, bucket: tuple[int, int]) -> bool:
-    """Whether an author's hash falls into bucket (index, count): CRC-32 of the id modulo count."""
-    index, count = bucket
-    return count == 1 or crc32(author.encode()) % count == index
+ADDRESSES_TOLD = 8  # a few at random: they spread by doubling, and all of them would be most of an answer's bytes
 
 
-def ask_message(machine: PeerMachine) -> AskMessage:
-    """My newest announcement and what I hold. All authors, or above MAX_HOLDS one bucket after the other."""
-    authors = list(machine.table.entries)
-    count = 1
-    while -(-len(authors) // count) > MAX_HOLDS // 2:  # half full on average, so that an uneven bucket fits
-        count *= 2
-    bucket = (machine.asks % count, count)
+def ask_message(machine: PeerMachine, peer: str) -> AskMessage:
+    """My newest announcement and what I hold: of `peer` itself, and of one bucket of authors after the other."""
+    buckets = machine.table.buckets
+    bucket = (machine.asks % buckets.count, buckets.count)
     machine.asks += 1
-    holds = machine.table.holds(a for a in authors if in_bucket(a, bucket))
-    if len(holds) > MAX_HOLDS:
-        holds = dict(list(holds.items())[:MAX_HOLDS])
+    holds = machine.table.holds([peer])
+    holds.update(machine.table.holds(islice(buckets.inside(bucket), MAX_HOLDS - 1)))
     return AskMessage(machine.newest, holds, bucket, machine.phase)
 
 
-def settles(message: AskMessage, me: str, newest: Announcement | None) -> bool:
-    """Whether the asker holds my newest version; true if I have none."""
-    return newest is None or message.holds.get(me) == newest.version
-
-
-def tell(machine: PeerMachine, message: AskMessage, sender: str, now: float) -> TellMessage:
+def tell(machine: PeerMachine, message: AskMessage, sender: str) -> TellMessage:
     """The answer: at most MAX_TOLD announcements newer than what the asker holds, my own first."""
     told: list[Announcement] = []
     if machine.newest is not None and _newer(machine.newest, message):
         told.append(machine.newest)
-    others = []
-    for author, entry in machine.table.entries.items():
-        if entry.held is None or not in_bucket(author, message.bucket):
-            continue
-        if author == sender:
-            # Its own past: a peer that lost its disk learns which version numbers are taken.
-            if message.newest is None or entry.held.version > message.newest.version:
-                others.append(entry.held)
-        elif _newer(entry.held, message):
-            others.append(entry.held)
+    entries = machine.table.entries
+    # Its own past, in any bucket: a peer that lost its disk learns which version numbers are taken.
+    past = entries[sender].held if sender in entries else None
+    if past is not None and (message.newest is None or past.version > message.newest.version):
+        told.append(past)
+    held = (entries[author].held for author in machine.table.buckets.inside(message.bucket) if author != sender)
+    others = [a for a in held if a is not None and _newer(a, message)]
     room = MAX_TOLD - len(told)
     told.extend(others if len(others) <= room else machine.rng.sample(others, room))
-    theirs = machine.table.entries.get(sender)
-    settled = message.newest is None or (
-        theirs is not None and theirs.held is not None and theirs.held.version == message.newest.version
-    )
-    return TellMessage(tuple(told), machine.phase, settled, _addresses(machine, sender))
+    return TellMessage(tuple(told), machine.phase, _settled(machine, message, sender), _addresses(machine, sender))
 
 
 def _newer(announcement: Announcement, message: AskMessage) -> bool:
@@ -66,9 +45,16 @@ def _newer(announcement: Announcement, message: AskMessage) -> bool:
     return held is None or announcement.version > held
 
 
+def _settled(machine: PeerMachine, message: AskMessage, sender: str) -> bool:
+    """Whether nothing that the asker published or holds is lacking here."""
+    lacks, mine = machine.table.lacks, message.newest
+    if mine is not None and lacks(sender, mine.version):
+        return False
+    return not any(a in machine.roster and a != machine.me and lacks(a, v) for a, v in message.holds.items())
+
+
 def _addresses(machine: PeerMachine, sender: str) -> dict[str, tuple[str, ...]]:
     """Where I reached others: only addresses that answered me, so a rumour does not travel."""
-    reached = [p for p, c in machine.contacts.of.items() if c.answered > -NEVER and c.failures == 0 and p != sender]
-    if len(reached) > MAX_ADDRESSES:
-        reached = machine.rng.sample(reached, MAX_ADDRESSES)
-    return {p: tuple(machine.contacts.of[p].addresses[:1]) for p in reached}
+    contacts = machine.contacts
+    reached = (p for p in contacts.some(2 * ADDRESSES_TOLD) if p != sender and contacts.of[p].works)
+    return {p: tuple(contacts.of[p].addresses[:1]) for p in islice(reached, ADDRESSES_TOLD)}

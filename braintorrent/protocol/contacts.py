@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from random import Random
 
 from braintorrent.protocol.policy import Policy
+from braintorrent.protocol.version import NOTHING, Version
 
 NEVER = float("inf")
-MAX_ADDRESSES = 8  # per peer: enough for two networks in two address families
+MAX_ADDRESSES_EACH = 8  # of one peer: enough for two networks in two address families
+ABSENT_FAILURES = 3  # asks failed in a row, after which a peer is not counted as present
 
 
 @dataclass(slots=True)
@@ -25,25 +28,57 @@ class Contact:
     attempted: float = -NEVER  # last ask that ended, well or not
     failures: int = 0
     phase: str = ""  # as it last said; "" before it spoke
-    settled: bool = False  # it holds my newest version
+    carried: Version = NOTHING  # my newest version in the ask in flight
+    settled: Version = NOTHING  # with this newest version of mine it lacked nothing that I hold
     problem: str = ""  # why the last ask failed, for people
+
+    @property
+    def idle(self) -> bool:
+        """Whether it may be asked at any moment."""
+        return bool(self.addresses) and not self.asking and self.failures == 0
+
+    @property
+    def works(self) -> bool:
+        """Whether the last ask was answered."""
+        return self.answered > -NEVER and self.failures == 0
 
 
 class Contacts:
-    """Every roster peer sighted so far, and the asking schedule over them."""
+    """Every roster peer sighted so far, and the asking schedule over them.
+
+    The schedule is a heap of (time, peer); a line is void unless it is that contact's `next_ask`.
+    """
 
     def __init__(self, policy: Policy, rng: Random) -> None:
         self.policy, self.rng = policy, rng
         self.of: dict[str, Contact] = {}
         self.next_round = -NEVER  # of asks to `fanout` random peers
+        self._names: list[str] = []  # of `of`, to draw from
+        self._schedule: list[tuple[float, str]] = []
+
+    def contact(self, peer: str) -> Contact:
+        """The peer's contact, made if absent."""
+        if peer not in self.of:
+            self.of[peer] = Contact()
+            self._names.append(peer)
+        return self.of[peer]
+
+    def remove(self, peer: str) -> None:
+        """It is off the roster."""
+        del self.of[peer]
+        self._names.remove(peer)
+
+    def some(self, most: int) -> list[str]:
+        """Up to `most` random peers."""
+        return self.rng.sample(self._names, min(most, len(self._names)))
 
     def sighted(self, peer: str, address: str, now: float, *, proven: bool = False) -> None:
         """`peer` may be at `address`. A proven address goes first; a claimed one never displaces it."""
-        contact = self.of.setdefault(peer, Contact())
+        contact = self.contact(peer)
         fresh = address not in contact.addresses
         if proven and not fresh:
             contact.addresses.remove(address)
-        elif fresh and len(contact.addresses) >= MAX_ADDRESSES:
+        elif fresh and len(contact.addresses) >= MAX_ADDRESSES_EACH:
             if contact.failures == 0 and not proven:
                 return  # rumours do not push out addresses that may be good
             contact.addresses.pop()
@@ -51,83 +86,107 @@ class Contacts:
             contact.addresses.insert(0, address)  # the old ones failed: try this one first
         elif fresh:
             contact.addresses.append(address)
-        if fresh and contact.answered == -NEVER and contact.failures == 0:
-            self._soon(contact, now)
-        elif fresh and contact.failures:
-            contact.next_ask = min(contact.next_ask, now)
+        if fresh and contact.failures:
+            self._at(peer, min(contact.next_ask, now))
+        elif fresh and contact.answered == -NEVER:
+            self._soon(peer, now)
 
     def heard_from(self, peer: str, phase: str, now: float) -> Contact:
         """It asked or answered: it is alive, so any back-off ends."""
-        contact = self.of.setdefault(peer, Contact())
+        contact = self.contact(peer)
         back = contact.failures > 0 or contact.phase == "leaving"
         contact.heard, contact.phase, contact.failures = now, phase, 0
         if back and phase != "leaving":
-            self._soon(contact, now)
+            self._soon(peer, now)
         return contact
 
     def succeeded(self, peer: str, phase: str, now: float) -> Contact:
         """It answered an ask."""
         contact = self.heard_from(peer, phase, now)
         contact.answered, contact.problem = now, ""
-        self._ended(contact, now, self.policy.ask_every)
+        # The jitter keeps labs that started together from asking in step for ever.
+        all_of_them = self.policy.fanout is None
+        self._ended(peer, now, self.policy.ask_every * self.rng.uniform(0.9, 1.1) if all_of_them else NEVER)
         return contact
 
     def failed(self, peer: str, problem: str, now: float) -> None:
         """An ask failed: back off exponentially, so a dead peer costs next to nothing."""
-        contact = self.of.setdefault(peer, Contact())
+        contact = self.contact(peer)
         contact.failures += 1
-        contact.problem = problem
-        contact.again = False
+        contact.problem, contact.again = problem, False
         wait = min(self.policy.ask_every * 2 ** min(contact.failures, 16), self.policy.max_backoff)
-        self._ended(contact, now, wait)
+        self._ended(peer, now, wait * self.rng.uniform(0.9, 1.1))
 
-    def _ended(self, contact: Contact, now: float, wait: float) -> None:
+    def _ended(self, peer: str, now: float, wait: float) -> None:
+        contact = self.of[peer]
         contact.asking, contact.attempted = False, now
-        if contact.again:
-            contact.again, contact.next_ask = False, now
-        elif self.policy.fanout is None:
-            # The jitter keeps labs that started together from asking in step for ever.
-            contact.next_ask = now + wait * self.rng.uniform(0.9, 1.1)
-        else:
-            contact.next_ask = NEVER if contact.failures == 0 else now + wait
+        self._at(peer, now if contact.again else now + wait)
+        contact.again = False
 
-    def _soon(self, contact: Contact, now: float) -> None:
-        if self.policy.fanout is None:
-            contact.next_ask = min(contact.next_ask, now)
-        else:
-            contact.next_ask = NEVER
-            self.next_round = min(self.next_round, now) if self.next_round > -NEVER else now
+    def _soon(self, peer: str, now: float) -> None:
+        # With a fanout it waits for its turn in a round: arrivals and returns must not add to the asks.
+        self._at(peer, min(self.of[peer].next_ask, now) if self.policy.fanout is None else NEVER)
+
+    def _at(self, peer: str, when: float) -> None:
+        self.of[peer].next_ask = when
+        if when < NEVER:
+            heappush(self._schedule, (when, peer))
+        if len(self._schedule) > 64 + 4 * len(self.of):  # mostly void lines
+            self._schedule = [(c.next_ask, p) for p, c in self.of.items() if c.next_ask < NEVER]
+            heapify(self._schedule)
 
     def ask_all_now(self, now: float) -> None:
         """There is something to say. Peers that are backing off wait for their turn."""
         if self.policy.fanout is not None:
             self.next_round = now
             return
-        for contact in self.of.values():
-            if contact.asking:
-                contact.again = True
-            elif contact.failures == 0 and contact.addresses:
-                contact.next_ask = now
+        for peer in self._names:
+            self.ask_now(peer, now)
+
+    def ask_now(self, peer: str, now: float) -> None:
+        """There is something to say to this peer, unless it is backing off."""
+        contact = self.of.get(peer)
+        if contact is not None and contact.asking:
+            contact.again = True
+        elif contact is not None and contact.idle:
+            self._at(peer, now)
 
     def due(self, now: float) -> Iterator[str]:
         """Peers to ask now; each is marked as being asked."""
         fanout = self.policy.fanout
         if fanout is not None and now >= self.next_round:
-            idle = [p for p, c in self.of.items() if c.addresses and not c.asking and c.failures == 0]
+            idle = [peer for peer in self._names if self.of[peer].idle]
             for peer in self.rng.sample(idle, min(fanout, len(idle))):
-                self.of[peer].next_ask = now
-            self.next_round = now + self.policy.ask_every * self.rng.uniform(0.9, 1.1)
-        for peer, contact in self.of.items():
-            if contact.next_ask <= now and not contact.asking and contact.addresses:
+                self._at(peer, now)
+            if idle:  # else the round is held as soon as somebody can be asked
+                self.next_round = now + self.policy.ask_every * self.rng.uniform(0.9, 1.1)
+        while self._schedule and self._schedule[0][0] <= now:
+            when, peer = heappop(self._schedule)
+            if self._valid(when, peer):
+                contact = self.of[peer]
                 contact.asking, contact.next_ask = True, NEVER
                 yield peer
 
-    def present(self, now: float) -> list[str]:
-        """Peers counted as here: heard from lately, still answering, and not leaving."""
-        horizon = now - self.policy.absent_after
-        return [p for p, c in self.of.items() if c.heard >= horizon and c.failures < 3 and c.phase != "leaving"]
+    def _valid(self, when: float, peer: str) -> bool:
+        contact = self.of.get(peer)
+        return contact is not None and contact.next_ask == when and not contact.asking and bool(contact.addresses)
 
-    def next_deadline(self) -> float:
-        """When `due` next has something."""
-        soonest = min((c.next_ask for c in self.of.values() if c.addresses and not c.asking), default=NEVER)
-        return soonest if self.policy.fanout is None or not self.of else min(soonest, self.next_round)
+    def is_present(self, contact: Contact, now: float) -> bool:
+        """Heard from lately, still answering, and not leaving."""
+        silence = self.policy.absent_after
+        if self.policy.fanout is not None:  # it is our turn only once in so many rounds
+            silence *= max(1.0, len(self.of) / self.policy.fanout)
+        here = contact.heard >= now - silence and contact.failures < ABSENT_FAILURES
+        return here and contact.phase != "leaving"
+
+    def present(self, now: float) -> list[str]:
+        """Peers counted as here."""
+        return [peer for peer, contact in self.of.items() if self.is_present(contact, now)]
+
+    def next_deadline(self, now: float) -> float:
+        """When `due` next has something, after `due(now)`."""
+        while self._schedule and not self._valid(*self._schedule[0]):
+            heappop(self._schedule)
+        soonest = self._schedule[0][0] if self._schedule else NEVER
+        held = self.policy.fanout is not None and self.next_round > now
+        return min(soonest, self.next_round) if held else soonest

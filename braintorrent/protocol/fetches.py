@@ -21,28 +21,45 @@ class Fetches:
         self.avoid: dict[tuple[str, str], float] = {}  # (content digest, source) -> until
         self.paused_until = -NEVER  # this disk is full
 
-    def start(self, now: float) -> Iterator[Fetch]:
-        """Begin what may begin: one fetch per author, `max_fetches` at once, `max_merge` models in hand."""
-        if now < self.paused_until:
+    def start(self, now: float, *, everyone: bool = False) -> Iterator[Fetch]:
+        """Begin what may begin: one fetch per author, `max_fetches` at once, `max_merge` models in hand.
+
+        everyone: for the last merge, which takes the newest of all, however many.
+        """
+        lines = self.policy.max_fetches - len(self.flying)
+        if not self.table.offered or lines <= 0 or now < self.paused_until:
             return
         self.avoid = {k: until for k, until in self.avoid.items() if until > now}
-        room = self.policy.max_merge - len(self.table.candidates()) - len(self.flying)
-        room = min(room, self.policy.max_fetches - len(self.flying))
-        if room <= 0:
-            return
-        wanted = [offers for offers in self.table.wanted() if offers[0].announcement.author not in self.flying]
-        if len(wanted) > room:
+        wanted = [author for author in self._allowed(everyone) if author not in self.flying]
+        if len(wanted) > lines:
             self.rng.shuffle(wanted)  # with more authors than room, everyone gets a turn
-        for offers in wanted:
-            choice = next(((o, s) for o in offers if (s := self._source(o)) is not None), None)
+        room = NEVER if everyone else self._room()
+        for author in wanted:
+            takes = author not in self.table.fresh
+            choice = self._choice(author) if room > 0 or not takes else None
             if choice is None:
                 continue
             offer, source = choice
-            self.flying[offer.announcement.author] = offer.announcement
+            room -= takes
+            self.flying[author] = offer.announcement
             yield Fetch(offer.announcement, source)
-            room -= 1
-            if room == 0:
+            lines -= 1
+            if lines == 0:
                 return
+
+    def _room(self) -> int:
+        """How many more models may be in hand for the next merge."""
+        return self.policy.max_merge - len(self.table.fresh.keys() | self.flying.keys())
+
+    def _allowed(self, everyone: bool) -> Iterator[str]:
+        """Authors with offers that there is room for; a newer version of a model in hand takes none."""
+        room = everyone or self._room() > 0
+        return (author for author in self.table.offered if room or author in self.table.fresh)
+
+    def _choice(self, author: str) -> tuple[Offer, str] | None:
+        """The newest offer that somebody can give, and who."""
+        pairs = ((offer, self._source(offer)) for offer in self.table.offers(author))
+        return next(((offer, source) for offer, source in pairs if source is not None), None)
 
     def _source(self, offer: Offer) -> str | None:
         """The author if it is there, else any peer that offered the bytes and is not being avoided."""
@@ -67,12 +84,10 @@ class Fetches:
         """When something held back may begin."""
         if now < self.paused_until:
             return self.paused_until
-        if not any(True for _ in self.table.wanted()):
+        if not self.table.offered:
             return NEVER
         return min((until for until in self.avoid.values() if until > now), default=NEVER)
 
-    def coming(self) -> bool:
+    def coming(self, *, everyone: bool = False) -> bool:
         """Whether a fetch is in flight or could begin."""
-        return bool(self.flying) or any(
-            self._source(offer) is not None for offers in self.table.wanted() for offer in offers
-        )
+        return bool(self.flying) or any(self._choice(author) is not None for author in self._allowed(everyone))

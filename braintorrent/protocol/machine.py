@@ -19,15 +19,15 @@ Two lanes run side by side. Asking and fetching never stop. The work lane goes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 
 from braintorrent.errors import RemoteError
 from braintorrent.protocol import effects as want
-from braintorrent.protocol.asking import ask_message, settles, tell
-from braintorrent.protocol.contacts import NEVER, Contacts
+from braintorrent.protocol.asking import ask_message, tell
+from braintorrent.protocol.contacts import MAX_ADDRESSES_EACH, NEVER, Contact, Contacts
 from braintorrent.protocol.fetches import Fetches
 from braintorrent.protocol.messages import MAX_ADDRESSES, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.policy import Policy
@@ -61,6 +61,7 @@ class Restored:
     resume: bool = False  # a checkpoint inside the next version was loaded
     best: float | None = None
     since_best: int = 0
+    elapsed: float = 0.0  # seconds of earlier lives, for a stop rule in minutes
 
 
 class PeerMachine:
@@ -71,12 +72,14 @@ class PeerMachine:
     ) -> None:
         self.me, self.federation, self.roster, self.policy, self.rng = me, federation, roster, policy, rng
         self.incarnation, self.newest = restored.incarnation, restored.newest
-        self.best, self.since_best = restored.best, restored.since_best
+        self.best, self.since_best, self.elapsed = restored.best, restored.since_best, restored.elapsed
         self.table = Table(restored.entries)
         self.contacts = Contacts(policy, rng)
         self.fetches = Fetches(policy, rng, self.table, self.contacts)
         self.started, self.now = now, now
-        self.step, self.deadline = Step.SEEKING, now + policy.alone_after
+        # Only a newcomer needs a model to begin with; who has one looks around for a moment and goes on.
+        look = policy.alone_after if self.newest is None else min(policy.ask_every, policy.alone_after)
+        self.step, self.deadline = Step.SEEKING, now + look
         self.wake = now  # not before this, under the poisson cadence
         self.entered = now  # when `step` last changed
         self.merging: dict[str, Announcement] = {}
@@ -86,7 +89,7 @@ class PeerMachine:
         self._wants: list[want.Effect] = []
         if restored.resume:
             self._train(now)
-        elif self.newest is not None and self.newest.final and self._stop_rule(self.newest.version.counter):
+        elif self.newest is not None and self.newest.final and self._stop_rule(self.newest.version.counter, now):
             self._enter(Step.LINGERING, now, now + policy.linger)
 
     # ------------------------------------------------------------- what the shell asks for
@@ -100,7 +103,7 @@ class PeerMachine:
         """Call `tick` no later than this; None when only events matter."""
         if self.stopping:
             return None
-        soonest = min(self._own_deadline(), self.contacts.next_deadline(), self.fetches.next_deadline(self.now))
+        soonest = min(self._own_deadline(), self.contacts.next_deadline(self.now), self.fetches.next_deadline(self.now))
         return None if soonest == NEVER else soonest
 
     def _own_deadline(self) -> float:
@@ -132,11 +135,14 @@ class PeerMachine:
 
     def received(self, message: AskMessage, sender: str, now: float) -> TellMessage:
         """`sender` asked; the reply is returned, since HTTP needs it in hand."""
+        if sender not in self.roster or sender == self.me:
+            return TellMessage(phase=self.phase)
         contact = self.contacts.heard_from(sender, message.phase, now)
         if message.newest is not None:
             self._note(message.newest, sender)
-        contact.settled = settles(message, self.me, self.newest)
-        reply = tell(self, message, sender, now)
+        reply = tell(self, message, sender)
+        if self.newest is not None and not reply.announcements:
+            contact.settled = self.newest.version
         self._advance(now)
         return reply
 
@@ -147,29 +153,32 @@ class PeerMachine:
         if isinstance(reply, RemoteError):
             self.contacts.failed(peer, f"{reply.reason}: {reply.detail}", now)
         else:
-            self.contacts.succeeded(peer, reply.phase, now).settled = reply.settled
+            contact = self.contacts.succeeded(peer, reply.phase, now)
+            if reply.settled:  # it speaks of what the ask carried, which may not be my newest any more
+                contact.settled = contact.carried
             for announcement in reply.announcements:
                 self._note(announcement, peer)
             for other, addresses in list(reply.addresses.items())[:MAX_ADDRESSES]:
                 if other in self.roster and other != self.me:
-                    for address in addresses:
+                    for address in addresses[:MAX_ADDRESSES_EACH]:
                         self.contacts.sighted(other, address, now)
         self._advance(now)
 
     def fetched(self, announcement: Announcement, source: str, now: float) -> None:
         """A Fetch effect succeeded: its bytes are verified on this disk."""
         self.fetches.ended(announcement)
-        superseded = self.table.hold(announcement)
-        if superseded is not None:
-            self._wants.append(want.Forget(superseded))
-        if self.step is Step.LINGERING and announcement.final:
-            self.contacts.ask_all_now(now)  # tell them that nothing of theirs is missing here
+        useless = self.table.hold(announcement) if announcement.author in self.roster else announcement
+        if useless is not None:
+            self._drop(useless)
+        if self.step is Step.LINGERING:
+            for peer in dict.fromkeys((announcement.author, source)):
+                self.contacts.ask_now(peer, now)  # tell them that nothing of theirs is missing here
         self._advance(now)
 
     def fetch_failed(self, announcement: Announcement, source: str, now: float, *, refuse: str = "") -> None:
         """A Fetch effect failed. `refuse`: the signed statement itself is at fault, whoever serves it."""
         self.fetches.ended(announcement)
-        if refuse:
+        if refuse and announcement.author in self.roster:
             self.table.refuse(announcement, refuse)
         else:
             self.fetches.failed(announcement, source, now)
@@ -185,21 +194,26 @@ class PeerMachine:
         """People were added to, or taken from, the roster."""
         self.roster = roster
         for peer in [p for p in self.contacts.of if p not in roster]:
-            del self.contacts.of[peer]
+            self.contacts.remove(peer)
         for author in [a for a in self.table.entries if a not in roster]:
-            del self.table.entries[author]
+            held = self.table.remove(author)
+            if held is not None:
+                self._drop(held)
         self._advance(now)
 
     # ------------------------------------------------------------- events: own work
 
     def merged(self, included: Iterable[str], skipped: Mapping[str, str], now: float) -> None:
-        """The Merge effect is done. Authors included; authors skipped, each with the reason."""
-        for author in included:
-            if author in self.merging:
-                self.table.merge(self.merging[author])
-        for author, reason in skipped.items():
-            self.table.refuse(self.merging[author], reason)
-        self.merging = {}
+        """The Merge effect is done. Authors included; authors skipped because of the bytes, with the reason."""
+        merging, self.merging = self.merging, {}
+        here = {author: a for author, a in merging.items() if author in self.table.entries}
+        for author in here.keys() & set(included):
+            self.table.merge(here[author])
+        for author in here.keys() & skipped.keys():
+            self.table.refuse(here[author], skipped[author])
+        for author, announcement in merging.items():
+            if author not in here or self.table.entries[author].held != announcement:
+                self._drop(announcement)  # superseded, refused or struck off meanwhile
         if self.step is Step.CLOSING:
             self._leave(now, "finished")
         elif self.stopping:
@@ -217,9 +231,9 @@ class PeerMachine:
             better = self.best is None or score > self.best
             self.best, self.since_best = (score, 0) if better else (self.best, self.since_best + 1)
         counter = self.counter + 1
-        self.pending = want.Publish(Version(self.incarnation, counter), self._stop_rule(counter))
+        self.pending = want.Publish(Version(self.incarnation, counter), self._stop_rule(counter, now))
         self._enter(Step.PUBLISHING, now, NEVER)
-        self._wants.append(self.pending)
+        self._want(self.pending)
         self._advance(now)
 
     def published(self, announcement: Announcement | None, now: float) -> None:
@@ -230,8 +244,6 @@ class PeerMachine:
                 self._leave(now, "stopped")
             return
         self.newest, self.pending = announcement, None
-        for contact in self.contacts.of.values():
-            contact.settled = False
         self.contacts.ask_all_now(now)  # an Ask carries my newest announcement: asking is announcing
         if self.stopping:
             self._leave(now, "stopped")
@@ -250,7 +262,7 @@ class PeerMachine:
         self.stopping = True
         waiting = self.step is Step.PUBLISHING and self.deadline != NEVER
         if self.step is Step.TRAINING:
-            self._wants.append(want.Halt())
+            self._want(want.Halt())
         elif waiting or self.step in (Step.SEEKING, Step.READY, Step.LINGERING):
             self._leave(now, "stopped")
 
@@ -264,30 +276,49 @@ class PeerMachine:
         self.now = now
         if self.step is Step.LEFT or self.stopping:
             return
-        self._wants.extend(self.fetches.start(now))
+        for fetch in self.fetches.start(now, everyone=self.step is Step.LINGERING):
+            self._want(fetch)
         if self.step is Step.SEEKING and self._sought(now):
             self._begin(now)
         elif self.step is Step.READY and now >= self.wake:
             self._merge_or_train(now)
         elif self.step is Step.PUBLISHING and now >= self.deadline and self.pending is not None:
             self.deadline = NEVER
-            self._wants.append(self.pending)
+            self._want(self.pending)
         elif self.step is Step.LINGERING and (now >= self.deadline or self._all_settled(now)):
             self._close(now)
         for peer in self.contacts.due(now):
-            self._wants.append(want.Ask(peer, ask_message(self)))
+            self._ask(peer)
+
+    def _want(self, effect: want.Effect) -> None:
+        if self.step is not Step.LEFT:
+            self._wants.append(effect)
+
+    def _ask(self, peer: str) -> None:
+        if self.newest is not None:
+            self.contacts.of[peer].carried = self.newest.version
+        self._want(want.Ask(peer, ask_message(self, peer)))
+
+    def _drop(self, announcement: Announcement) -> None:
+        """Nobody needs these bytes, unless a merge is reading them: then it drops them."""
+        if self.merging.get(announcement.author) != announcement:
+            self._want(want.Forget(announcement))
 
     def _sought(self, now: float) -> bool:
         """Whether looking for a model to start from has come to an end."""
-        if now >= self.deadline and not self.fetches.flying:
+        if now >= self.deadline and (self.newest is not None or self.table.fresh or not self.fetches.flying):
             return True
         if self.fetches.coming():
             return False
-        others = [self.contacts.of.get(peer) for peer in self.roster if peer != self.me]
-        if others and all(c is not None and c.answered > -NEVER for c in others):
+        if len(self.roster) > 1 and self._all_others(lambda contact: contact.answered > -NEVER):
             return True
-        tried = all(c.attempted > -NEVER for c in self.contacts.of.values() if c.addresses)
-        return tried and bool(self.table.candidates())
+        awaited = (c for c in self.contacts.of.values() if c.addresses and (c.asking or self.policy.fanout is None))
+        return bool(self.table.fresh) and all(c.attempted > -NEVER for c in awaited)
+
+    def _all_others(self, holds: Callable[[Contact], bool]) -> bool:
+        """Whether it holds for everyone on the roster; ends at the first for whom it does not."""
+        contacts = (self.contacts.of.get(peer) for peer in self.roster if peer != self.me)
+        return all(contact is not None and holds(contact) for contact in contacts)
 
     def _begin(self, now: float) -> None:
         candidates = self._choose()
@@ -318,46 +349,49 @@ class PeerMachine:
     def _merge(self, merge: want.Merge, step: Step, now: float) -> None:
         self.merging = {a.author: a for a in merge.candidates}
         self._enter(step, now, NEVER)
-        self._wants.append(merge)
+        self._want(merge)
 
     def _train(self, now: float) -> None:
         self._enter(Step.TRAINING, now, NEVER)
         alone = all(c.heard == -NEVER for c in self.contacts.of.values()) and not self.table.newest_held()
-        self._wants.append(want.Train(alone))
+        self._want(want.Train(alone))
 
     def _close(self, now: float) -> None:
         """The last act: one more merge, with the newest of everyone, no training after it."""
-        everyone = tuple(self.table.newest_held()[: self.policy.max_merge])
+        everyone = tuple(self.table.newest_held())
         if everyone:
             self._merge(want.Merge(everyone, last=True), Step.CLOSING, now)
         else:
             self._leave(now, "finished")
 
     def _all_settled(self, now: float) -> bool:
-        """Every present peer is final, holds what I published last, and I hold what it did."""
-        dialable = [c for c in self.contacts.of.values() if c.addresses]
-        all_tried = bool(dialable) and all(c.attempted > self.entered for c in dialable)
-        if not all_tried and now < self.entered + self.policy.ask_every:
-            return False
-        return all(self._settled(peer) for peer in self.contacts.present(now))
+        """Every present peer is final, lacks nothing that is here, and nothing of theirs is lacking here.
 
-    def _settled(self, peer: str) -> bool:
-        contact, entry = self.contacts.of[peer], self.table.entry(peer)
-        theirs = entry.held is not None and entry.held.final and not entry.offers
-        return contact.phase == "final" and contact.settled and theirs
+        A version that was refused is not lacking; who was not asked in this step is given time to appear.
+        """
+        appeared = now >= max(self.entered + self.policy.ask_every, self.started + self.policy.alone_after)
+        if not appeared and not self._all_others(lambda contact: contact.attempted > self.entered):
+            return False
+        present = (item for item in self.contacts.of.items() if self.contacts.is_present(item[1], now))
+        return all(self._settled(*item) for item in present) and not self.fetches.coming(everyone=True)
+
+    def _settled(self, peer: str, contact: Contact) -> bool:
+        mine = self.newest is None or contact.settled == self.newest.version
+        return contact.phase == "final" and mine and peer not in self.table.offered
 
     def _leave(self, now: float, reason: str) -> None:
-        present = self.contacts.present(now)
+        self.stopping = True  # so that the farewell says "leaving"
+        for peer in self.contacts.present(now):
+            if self.contacts.of[peer].addresses:
+                self._ask(peer)
+        self._want(want.Leave(reason))
         self._enter(Step.LEFT, now, NEVER)
-        self.stopping = True
-        self._wants.extend(want.Ask(peer, ask_message(self)) for peer in present if self.contacts.of[peer].addresses)
-        self._wants.append(want.Leave(reason))
 
     def _enter(self, step: Step, now: float, deadline: float) -> None:
         self.step, self.entered, self.deadline = step, now, deadline
 
-    def _stop_rule(self, counter: int) -> bool:
-        return self.policy.stop.met(counter, self.now - self.started, self.best, self.since_best)
+    def _stop_rule(self, counter: int, now: float) -> bool:
+        return self.policy.stop.met(counter, self.elapsed + now - self.started, self.best, self.since_best)
 
     # ------------------------------------------------------------- what is believed
 
@@ -367,12 +401,16 @@ class PeerMachine:
         if announcement.author == self.me:
             self._heard_of_myself(announcement)
         elif announcement.author in self.roster:
+            held = self.table.entry(announcement.author).held
             found = self.table.note(announcement, source)
             if isinstance(found, Equivocation):
-                self._wants.append(want.Quarantine(found.first, found.second))
+                self._want(want.Quarantine(found.first, found.second))
+                if held is not None and self.table.entry(announcement.author).held is None:
+                    self._drop(held)
 
     def _heard_of_myself(self, announcement: Announcement) -> None:
         """Others remember a life of mine that this disk does not: go on above it, never beside it."""
         mine = self.newest
-        if mine is None or announcement.version > mine.version:
+        spoiled = mine is not None and announcement.version == mine.version and announcement.content != mine.content
+        if mine is None or announcement.version > mine.version or spoiled:
             self.incarnation = max(self.incarnation, announcement.version.incarnation + 1)

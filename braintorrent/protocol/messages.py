@@ -39,7 +39,7 @@ class AskMessage:
     """Who has something newer than this? The paper's ping_request, and the gossip.
 
     newest: the asker's own newest announcement, None before its first.
-    holds: author -> newest version whose bytes the asker holds; authors inside `bucket` only.
+    holds: author -> newest version whose bytes the asker holds; authors inside `bucket`, and the one asked.
     bucket: (index, count): the asker speaks about authors whose hash falls into this bucket.
     phase: seeking | working | final | leaving.
     """
@@ -56,7 +56,7 @@ class TellMessage:
 
     Only what the teller can serve is told, so an announcement is also an offer of its bytes.
 
-    settled: the teller holds the bytes of the asker's newest announcement.
+    settled: the teller lacks nothing that the asker published last or says it holds (refused is not lacking).
     addresses: peer id -> "host:port" hints for peers the teller has talked to.
     wants: digests the teller would like pushed, from a peer it cannot dial (reserved, empty today).
     """

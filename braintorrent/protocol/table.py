@@ -4,14 +4,17 @@ Invariants, for each author:
     offers are newer than held; held is never older than merged
     a refused version is never wanted, and never a candidate
     a quarantined incarnation is never wanted, a candidate, or told to others
+    `offered` and `fresh` name exactly the authors with offers, and those with a candidate: events are
+    frequent and authors many, so nothing that happens at every event may look at every line
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from braintorrent.protocol.buckets import Buckets
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import NOTHING, Version
 
@@ -19,6 +22,7 @@ MAX_SEEN = 64  # versions per author remembered to notice two contents for one
 MAX_REFUSED = 64
 MAX_OFFERS = 4  # versions per author that somebody offers and we do not hold yet
 MAX_SOURCES = 16
+MAX_QUARANTINED = 64  # incarnations per author, after which nothing of it is believed any more
 
 _V = TypeVar("_V")
 
@@ -51,7 +55,13 @@ class Entry:
 
     def usable(self, version: Version) -> bool:
         """Whether this version may be fetched, merged and told."""
-        return version not in self.refused and version.incarnation not in self.quarantined
+        spoiled = version.incarnation in self.quarantined or len(self.quarantined) >= MAX_QUARANTINED
+        return not spoiled and version not in self.refused
+
+    def lacks(self, version: Version) -> bool:
+        """Whether this version would be worth fetching: usable, newer than held, not older than merged."""
+        newer = self.held is None or version > self.held.version
+        return newer and version >= self.merged and self.usable(version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +76,31 @@ class Table:
     """author -> Entry, for every author but oneself."""
 
     def __init__(self, entries: dict[str, Entry] | None = None) -> None:
-        self.entries: dict[str, Entry] = entries or {}
+        self.entries: dict[str, Entry] = {} if entries is None else entries
+        self.buckets = Buckets(self.entries)
+        self.offered: dict[str, None] = {}  # as sets, in an order that does not hang on hashing
+        self.fresh: dict[str, None] = {}
+        for author, entry in self.entries.items():
+            self._index(author, entry)
 
     def entry(self, author: str) -> Entry:
         """The author's line, made if absent."""
-        return self.entries.setdefault(author, Entry())
+        if author not in self.entries:
+            self.entries[author] = Entry()
+            self.buckets.add(author)
+        return self.entries[author]
+
+    def remove(self, author: str) -> Announcement | None:
+        """Forget all about an author. Returns what was held of it."""
+        entry = self.entries.pop(author)
+        self.buckets.remove(author)
+        self.offered.pop(author, None)
+        self.fresh.pop(author, None)
+        return entry.held
+
+    def _index(self, author: str, entry: Entry) -> None:
+        _file(self.offered, author, bool(entry.offers))
+        _file(self.fresh, author, entry.held is not None and entry.held.version > entry.merged)
 
     def note(self, announcement: Announcement, source: str) -> Equivocation | None:
         """`source` offers this version. Equivocation if it contradicts what was seen of the same version."""
@@ -82,31 +112,37 @@ class Table:
             self.quarantine(announcement.author, version.incarnation)
             return Equivocation(before, announcement)
         _remember(entry.seen, version, announcement, MAX_SEEN)
-        if not entry.usable(version) or (entry.held is not None and version <= entry.held.version):
+        if not entry.lacks(version):
             return None
         offer = entry.offers.setdefault(version, Offer(announcement, []))
-        if source not in offer.sources and len(offer.sources) < MAX_SOURCES:
+        if source not in offer.sources:
             offer.sources.append(source)
+        if len(offer.sources) > MAX_SOURCES:  # the first to offer may be long gone; the author is the best source
+            del offer.sources[1 if offer.sources[0] == announcement.author else 0]
         if len(entry.offers) > MAX_OFFERS:
             del entry.offers[min(entry.offers)]
+        self._index(announcement.author, entry)
         return None
 
     def hold(self, announcement: Announcement) -> Announcement | None:
-        """The bytes are verified on this disk. Returns the older announcement that this one supersedes."""
+        """The bytes are verified on this disk. Returns the announcement whose bytes are now of no use, if any."""
         entry = self.entry(announcement.author)
-        if not entry.usable(announcement.version):
-            return announcement
-        if entry.held is not None and entry.held.version >= announcement.version:
+        if announcement == entry.held:
             return None
+        if not entry.lacks(announcement.version):
+            return announcement
         before, entry.held = entry.held, announcement
         entry.offers = {v: o for v, o in entry.offers.items() if v > announcement.version}
         _remember(entry.seen, announcement.version, announcement, MAX_SEEN)
+        self._index(announcement.author, entry)
         return before
 
     def merge(self, announcement: Announcement) -> None:
         """It went into one of my merges."""
         entry = self.entry(announcement.author)
         entry.merged = max(entry.merged, announcement.version)
+        entry.offers = {v: o for v, o in entry.offers.items() if v >= entry.merged}
+        self._index(announcement.author, entry)
 
     def refuse(self, announcement: Announcement, reason: str) -> None:
         """Never fetch or merge this version; `reason` is kept."""
@@ -115,20 +151,26 @@ class Table:
         entry.offers.pop(version, None)
         if entry.held is not None and entry.held.version == version:
             entry.held = None
+        self._index(announcement.author, entry)
 
     def quarantine(self, author: str, incarnation: int) -> None:
         """Believe nothing more of this life of the author until a person lifts it."""
         entry = self.entry(author)
         entry.quarantined.add(incarnation)
-        entry.offers = {v: o for v, o in entry.offers.items() if v.incarnation != incarnation}
-        if entry.held is not None and entry.held.version.incarnation == incarnation:
+        entry.offers = {v: o for v, o in entry.offers.items() if entry.usable(v)}
+        if entry.held is not None and not entry.usable(entry.held.version):
             entry.held = None
+        self._index(author, entry)
 
-    def wanted(self) -> Iterator[list[Offer]]:
-        """For each author with something newer than held: its offers, newest first."""
-        for entry in self.entries.values():
-            if entry.offers:
-                yield [entry.offers[v] for v in sorted(entry.offers, reverse=True)]
+    def lacks(self, author: str, version: Version) -> bool:
+        """Whether this version would be worth fetching."""
+        entry = self.entries.get(author)
+        return entry is None or entry.lacks(version)
+
+    def offers(self, author: str) -> list[Offer]:
+        """What is offered of an author and newer than held, newest first."""
+        offers = self.entries[author].offers
+        return [offers[v] for v in sorted(offers, reverse=True)]
 
     def newest_held(self) -> list[Announcement]:
         """The newest held version of every author, in order of author."""
@@ -137,12 +179,19 @@ class Table:
 
     def candidates(self) -> list[Announcement]:
         """Held and newer than my last merge of their author, in order of author."""
-        return [a for a in self.newest_held() if a.version > self.entries[a.author].merged]
+        return [a for author in sorted(self.fresh) if (a := self.entries[author].held) is not None]
 
     def holds(self, authors: Iterable[str]) -> dict[str, Version]:
         """What an Ask says about these authors."""
         entries = ((author, self.entries.get(author)) for author in authors)
         return {author: e.held.version for author, e in entries if e is not None and e.held is not None}
+
+
+def _file(index: dict[str, None], author: str, belongs: bool) -> None:
+    if belongs:
+        index[author] = None
+    else:
+        index.pop(author, None)
 
 
 def _remember(memory: dict[Version, _V], key: Version, value: _V, most: int) -> None:

@@ -1,0 +1,37 @@
+# Every target works on a fresh machine: what it needs is installed into .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+# One thread each and no spinning: several torch processes share few cores in the tests.
+export OMP_WAIT_POLICY := passive
+TEST_ENV := OMP_NUM_THREADS=1
+
+.PHONY: setup demo test lint bench soak clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/braintorrent demo --out out/demo
+
+test: setup
+	$(TEST_ENV) $(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+soak: setup
+	$(TEST_ENV) $(BIN)/python -m pytest -m soak --timeout 7200
+
+clean:
+	rm -rf .venv out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

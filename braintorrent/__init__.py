@@ -1,0 +1,22 @@
+"""BrainTorrent: a peer-to-peer node for decentralised learning on medical images.
+
+Every lab runs one peer beside its scans. There is no server and no coordinator; no scan leaves its lab.
+After Roy et al., *BrainTorrent* (arXiv:1905.06731). One word for each step, the same in every room:
+
+    discover -> ask -> fetch -> verify -> merge -> train -> publish
+
+    errors       every error, one tree
+    protocol/    what peers say, and when; pure
+    records/     keys, and signed statements
+    config, contracts, plugins
+    weights/     tensors by role, schema, flat buffers, arithmetic by blocks
+    methods/     one file = one federated method
+    tasks/       one file = one kind of task
+    learning/    train, merge, evaluate
+    network/     discovery, TLS, server, client, wire format
+    storage/     blobs, ledger, checkpoints
+    node/        one file per verb
+    simulation/  the same protocol in virtual time
+    experiments/ several processes on one host, baselines, reports, the demo
+    cli/         the command line
+"""

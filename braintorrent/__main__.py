@@ -1,0 +1,5 @@
+"""`python -m braintorrent`."""
+
+from braintorrent.cli import main
+
+main()

@@ -1,0 +1,98 @@
+"""The command line: parses, delegates, prints. One file per verb group; nothing heavy is imported up here."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+# Spinning OpenMP threads make several training processes on few cores many times slower; read once by torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import click
+
+from braintorrent.errors import LocalError
+
+VERBS = {
+    "id": "identity",
+    "trust": "identity",
+    "run": "running",
+    "status": "watching",
+    "launch": "launching",
+    "demo": "demo",
+}
+
+
+class LazyVerbs(click.Group):
+    """Loads a verb's module when it is used, so that `--help` and `--version` answer at once."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        module = importlib.import_module(f"braintorrent.cli.{VERBS[name]}")
+        command: click.Command = getattr(module, name)
+        return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError as error:
+            error.message += f"; verbs: {', '.join(VERBS)}"
+            raise
+
+
+def _version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"braintorrent {version('braintorrent')}")
+        context.exit()
+
+
+@click.group(cls=LazyVerbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+def cli() -> None:
+    """Learn together on medical images, without a server.
+
+    Each lab runs one peer beside its scans. Peers find each other, ask who has a newer model, fetch it,
+    merge it with their own, train on their own scans, and announce the result. No scan leaves its lab.
+
+    \b
+    See it work:        braintorrent demo
+    Two labs by hand:   braintorrent id lab-a       (prints a line; give it to the other lab)
+                        braintorrent trust "LINE" -C lab-b
+                        braintorrent run lab-a
+                        braintorrent status lab-a
+    """
+
+
+def main() -> None:
+    """Entry point. A lab's own fault is one line on stderr and exit code 2."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except LocalError as error:
+        click.echo(f"braintorrent: {error}", err=True)
+        sys.exit(2)
+    except BaseExceptionGroup as group:
+        own = group.subgroup(LocalError)
+        if own is None or len(own.exceptions) != len(group.exceptions):
+            raise
+        click.echo(f"braintorrent: {_first(own)}", err=True)
+        sys.exit(2)
+
+
+def _first(group: BaseExceptionGroup[LocalError]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

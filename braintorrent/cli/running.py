@@ -1,0 +1,63 @@
+"""`run`: one lab's peer, until its stop rule is met or a person stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from braintorrent.cli._folder import folder_argument
+
+if TYPE_CHECKING:
+    from braintorrent.node.lab import Lab
+    from braintorrent.node.node import Node
+
+
+@click.command()
+@folder_argument
+@click.option("-v", "--verbose", is_flag=True, help="Say more, on the terminal and in state/log/.")
+def run(folder: Path, verbose: bool) -> None:
+    """Run the peer in FOLDER: find others, merge, train, announce.
+
+    FOLDER holds peer.toml; federation.toml is there or in its parent. Ctrl-C (or SIGTERM) ends it cleanly
+    and loses nothing: training goes on from the same batch at the next start. A second Ctrl-C ends it at
+    once, which costs the training since the last checkpoint. Exit code 2: something of this lab's own is
+    wrong, said in one line.
+    """
+    from braintorrent.node.lab import Lab
+    from braintorrent.node.logs import start_logging
+
+    lab = Lab.open(folder)
+    click.echo(f"federation: {lab.federation_file}\npeer:       {folder / 'peer.toml'}")
+    click.echo(
+        f"id:         {lab.me}\ntrusts:     {', '.join(sorted(map(lab.roster.name, lab.roster.ids))) or 'nobody yet'}"
+    )
+    start_logging(lab.state.log, verbose)
+    reason = asyncio.run(_run(lab))
+    click.echo(f"{lab.peer.name}: {reason}")
+
+
+async def _run(lab: Lab) -> str:
+    from braintorrent.node.node import Node
+
+    async with Node(lab) as node:
+        click.echo(f"listening:  {', '.join(node.serving.addresses)}")
+        _stop_on_signals(node)
+        return await node.finished()
+
+
+def _stop_on_signals(node: Node) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        click.echo("stopping at the next batch; once more to end at once", err=True)
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(sign)
+            signal.signal(sign, signal.SIG_DFL)
+        node.stop()
+
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(sign, stop)

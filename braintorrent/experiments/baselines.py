@@ -1,0 +1,203 @@
+"""What BrainTorrent is measured against: each lab alone, a FedAvg server, pooled data; same labs, same task.
+
+    local     each lab trains alone, as many steps as its peer took
+    fedavg    McMahan et al., AISTATS 2017: each round every lab trains one version from the server's model, and
+              the server takes the sample-weighted mean; as many rounds as the peers trained versions. Evaluated:
+              the server's model after the last round
+    pooled    one model on all labs' training cases, as many steps as all labs took together
+    aggregate the sample-weighted mean of the labs' final models, computed from outside (Roy et al., section 3)
+
+Each lab's batches are the ones its peer drew: same seeds. Jobs run in processes of one thread each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+from braintorrent.config import federation_path, load_federation, load_peer
+from braintorrent.contracts import Candidate, Method, Prediction
+from braintorrent.experiments.split import pool, read
+from braintorrent.learning.evaluation import mean_metrics
+from braintorrent.learning.merging import merge
+from braintorrent.learning.opening import open_learner, read_weights
+from braintorrent.weights import Weights
+
+if TYPE_CHECKING:
+    from braintorrent.learning.learner import TorchLearner
+
+Scores = dict[str, dict[str, dict[str, float]]]
+"""Row -> model name -> test lab -> Dice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A peer folder, and how many versions its peer trained."""
+
+    name: str
+    folder: Path
+    versions: int
+
+
+def compare(
+    labs: Sequence[Lab], finals: Mapping[str, Mapping[str, Path]], work: Path,
+    progress: Callable[[str, int, int], None] = lambda what, done, jobs: None,
+) -> Scores:  # fmt: skip
+    """Train the baselines and score every model on every lab's test cases.
+
+    finals: rows of given models, row -> lab -> safetensors file; "own" is what `aggregate` is the mean of.
+    work: where the baselines' models go. progress(what, done, jobs) after each job.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(_workers(), mp_context=get_context("spawn"), initializer=_one_thread) as pool_:
+        try:
+            models = _train_all(pool_, labs, work, progress)
+            folders = [lab.folder for lab in labs]
+            own = [finals["own"][lab.name] for lab in labs]
+            aggregate = work / "aggregate.safetensors"
+            pool_.submit(_aggregate, folders, own, aggregate).result()
+            models |= {**{row: dict(given) for row, given in finals.items()}, "aggregate": {"aggregate": aggregate}}
+            return _score_all(pool_, labs, models, progress)
+        except BaseException:
+            pool_.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def predict(folder: Path, model: Path, part: str = "test") -> list[Prediction]:
+    """A model on a lab's cases, with images, truth and output for figures."""
+    learner = _open(folder)
+    learner.load(read_weights(model, learner.schema))
+    return learner.predict(part, arrays=True)
+
+
+def _train_all(
+    workers: ProcessPoolExecutor, labs: Sequence[Lab], work: Path, progress: Callable[[str, int, int], None]
+) -> dict[str, dict[str, Path]]:
+    folders, total = [lab.folder for lab in labs], sum(lab.versions for lab in labs)
+    models = {
+        "pooled": {"pooled": work / "pooled.safetensors"}, "fedavg": {"fedavg": work / "fedavg.safetensors"},
+        "local": {lab.name: work / f"local-{lab.name}.safetensors" for lab in labs},
+    }  # fmt: skip
+    jobs: dict[Future[Any], str] = {  # the two longest first, so that no core waits for one at the end
+        workers.submit(_pooled, folders, total, models["pooled"]["pooled"]): "pooled",
+        workers.submit(_fedavg, folders, max(lab.versions for lab in labs), models["fedavg"]["fedavg"]): "fedavg",
+    }
+    for lab in labs:
+        jobs[workers.submit(_local, lab.folder, lab.versions, models["local"][lab.name])] = f"{lab.name} alone"
+    for done, job in enumerate(as_completed(jobs), 1):
+        job.result()
+        progress(f"trained {jobs[job]}", done, len(jobs))
+    return models
+
+
+def _score_all(
+    workers: ProcessPoolExecutor, labs: Sequence[Lab], models: Mapping[str, Mapping[str, Path]],
+    progress: Callable[[str, int, int], None],
+) -> Scores:  # fmt: skip
+    """Equal files are scored once: peers that ended together hold the same model."""
+    digests = {path: blake3(path.read_bytes()).hexdigest() for row in models.values() for path in row.values()}
+    distinct = {digest: path for path, digest in digests.items()}
+    jobs = {workers.submit(_score, lab.folder, distinct): lab.name for lab in labs}
+    found: dict[str, dict[str, float]] = {}
+    for done, job in enumerate(as_completed(jobs), 1):
+        found[jobs[job]] = job.result()
+        progress(f"compared on {jobs[job]}", done, len(jobs))
+    return {
+        row: {name: {lab.name: found[lab.name][digests[path]] for lab in labs} for name, path in given.items()}
+        for row, given in models.items()
+    }
+
+
+def _local(folder: Path, versions: int, out: Path) -> None:
+    learner = _open(folder)
+    _train(learner, versions)
+    _save(learner.weights(), out)
+
+
+def _pooled(folders: Sequence[Path], versions: int, out: Path) -> None:
+    learner = _open(folders[0], data=pool([_data(f) for f in folders], out.parent / "pooled-data"))
+    _train(learner, versions)
+    _save(learner.weights(), out)
+
+
+def _fedavg(folders: Sequence[Path], rounds: int, out: Path) -> None:
+    learners = [_open(folder) for folder in folders]
+    server = learners[0].weights().copy()
+    for _ in range(rounds):
+        with ExitStack() as files:
+            clients = []
+            for number, learner in enumerate(learners):
+                learner.load(server)
+                _train(learner, 1)
+                file = files.enter_context(TemporaryFile())
+                clients.append(_candidate(f"{number:04}", learner, file))
+            merge(Method(), None, Candidate("server", 0, -1), clients, server)
+    _save(server, out)
+
+
+def _aggregate(folders: Sequence[Path], models: Sequence[Path], out: Path) -> None:
+    with ExitStack() as files:
+        opened = [files.enter_context(path.open("rb")) for path in models]
+        samples = [len(read(_data(folder))[1]["training"]) for folder in folders]
+        candidates = [
+            Candidate(f"{number:04}", cases, file.fileno())
+            for number, (cases, file) in enumerate(zip(samples, opened, strict=True))
+        ]
+        mean = Weights(_open(folders[0]).schema)
+        merge(Method(), None, Candidate("outside", 0, -1), candidates, mean)
+    _save(mean, out)
+
+
+def _score(folder: Path, models: Mapping[str, Path]) -> dict[str, float]:
+    learner, scores = _open(folder), {}
+    for name, path in models.items():
+        learner.load(read_weights(path, learner.schema))
+        scores[name] = mean_metrics(learner.predict("test"))[learner.score]
+    return scores
+
+
+def _open(folder: Path, data: Path | None = None) -> TorchLearner:
+    federation, peer = load_federation(federation_path(folder)), load_peer(folder)
+    changes = {"threads": 1} | ({"data": str(data.resolve())} if data else {})
+    return open_learner(federation, peer.model_copy(update=changes), folder, Method())  # type: ignore[return-value]
+
+
+def _data(folder: Path) -> Path:
+    return folder / load_peer(folder).data
+
+
+def _train(learner: TorchLearner, versions: int) -> None:
+    for _ in range(versions):
+        learner.train(lambda: False, lambda step, steps: None)
+
+
+def _candidate(author: str, learner: TorchLearner, file: IO[bytes]) -> Candidate:
+    _write(learner.weights(), file)
+    return Candidate(author, learner.samples, file.fileno())
+
+
+def _save(weights: Weights, path: Path) -> None:
+    with path.open("wb") as file:
+        _write(weights, file)
+
+
+def _write(weights: Weights, file: IO[bytes]) -> None:
+    file.writelines(weights.parts)
+    file.flush()
+
+
+def _workers() -> int:
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _one_thread() -> None:
+    os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"] = "1", "passive"

@@ -1,0 +1,56 @@
+"""The live table of several peers, or a line now and then where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+
+from braintorrent.experiments.processes import Processes, Statuses
+from braintorrent.node.tables import doing, many_peers, scores
+
+LINE_EVERY = 10.0  # seconds between progress lines in a log file
+
+
+def watch_live(peers: Processes, *, quiet: bool = False) -> None:
+    """Show the peers until all have ended."""
+    console = Console(stderr=quiet)
+    if quiet:
+        peers.watch(lambda statuses, ended: None)
+    elif console.is_terminal:
+        with Live(console=console, refresh_per_second=4) as live:
+            peers.watch(lambda statuses, ended: live.update(many_peers(statuses, ended)))
+    else:
+        lines = _Lines(console)
+        peers.watch(lines.show)
+        console.print(many_peers(peers.last, peers.ended))
+
+
+class _Lines:
+    def __init__(self, console: Console) -> None:
+        self.console, self.next = console, 0.0
+
+    def show(self, statuses: Statuses, ended: dict[str, int]) -> None:
+        if time.monotonic() < self.next:
+            return
+        self.next = time.monotonic() + LINE_EVERY
+        words = []
+        for name, status in statuses.items():
+            what = "done" if name in ended else "starting" if status is None else doing(status)
+            figures = f"v{status['versions']} {scores(status)}" if status else ""
+            words.append(" ".join([name, what, figures]).strip())
+        self.console.print(" | ".join(words), highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(console: Console, what: str, *, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for jobs that report (name, done, jobs)."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, disable=quiet) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda name, done, jobs: progress.update(task, description=name, completed=done, total=jobs)

@@ -1,0 +1,116 @@
+"""Several peers on this host: one real `braintorrent run` process each, watched from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from braintorrent.config import load_peer
+from braintorrent.errors import ConfigError
+from braintorrent.node.control import read_status
+from braintorrent.node.lab import address_hints, ensure_identity
+from braintorrent.node.roster import Member, Roster
+from braintorrent.storage import StatePaths
+
+Statuses = dict[str, dict[str, Any] | None]
+Show = Callable[[Statuses, dict[str, int]], None]
+GRACE = 30.0  # seconds between asking a process to end and ending it
+
+
+def peer_folders(root: Path) -> list[Path]:
+    """Every folder directly below `root` that holds a peer.toml; ConfigError if there is none."""
+    folders = sorted(path.parent for path in root.glob("*/peer.toml"))
+    if not folders:
+        raise ConfigError(f"{root}: no peer folder below it; a peer folder holds a peer.toml")
+    return folders
+
+
+def introduce(folders: Iterable[Path]) -> dict[Path, str]:
+    """Make missing keys and put every peer on every other's roster. Returns folder -> peer id."""
+    folders = list(folders)
+    ids = {folder: ensure_identity(folder).id for folder in folders}
+    for folder in folders:
+        roster = Roster(StatePaths(folder).roster)
+        for other, peer in ids.items():
+            member = Member(name=load_peer(other).name, addresses=tuple(address_hints(other)))
+            if other != folder and roster.members.get(peer) != member:
+                roster.add(peer, member)
+    return ids
+
+
+class Processes:
+    """The peers of some folders as child processes: `with Processes(folders) as peers: peers.watch(show)`."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        self.folders = list(folders)
+        self.names = {folder: load_peer(folder).name for folder in self.folders}
+        self.running: dict[Path, subprocess.Popen[bytes]] = {}
+        self.last: Statuses = dict.fromkeys(self.names.values())
+
+    def __enter__(self) -> Processes:
+        for folder in self.folders:
+            self.start(folder)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, folder: Path) -> None:
+        """Start (again) the peer of a folder. What it prints goes to state/log/terminal.log."""
+        output = StatePaths(folder).log / "terminal.log"
+        output.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with output.open("ab") as file:
+            self.running[folder] = subprocess.Popen(
+                [sys.executable, "-m", "braintorrent", "run", str(folder)],
+                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches this process, which ends them in good order
+                env={**os.environ, "OMP_WAIT_POLICY": "passive"},
+            )  # fmt: skip
+
+    @property
+    def ended(self) -> dict[str, int]:
+        """Name -> exit code of the processes that are done."""
+        codes = {self.names[folder]: process.poll() for folder, process in self.running.items()}
+        return {name: code for name, code in codes.items() if code is not None}
+
+    def poll(self) -> Statuses:
+        """The last known status of each peer, by name."""
+        for folder, process in self.running.items():
+            if process.poll() is None and (found := read_status(folder, timeout=2.0)) is not None:
+                self.last[self.names[folder]] = found
+        return self.last
+
+    def watch(self, show: Show, every: float = 0.5) -> None:
+        """Show the statuses until all processes have ended."""
+        while len(self.ended) < len(self.running):
+            show(self.poll(), self.ended)
+            time.sleep(every)
+        show(self.last, self.ended)
+
+    def stop(self) -> None:
+        """Ask all that still run to end cleanly; after GRACE seconds end them."""
+        alive = [process for process in self.running.values() if process.poll() is None]
+        for process in alive:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        for process in alive:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def last_words(self, folder: Path, lines: int = 5) -> str:
+        """The end of what a peer printed, for an error message."""
+        output = StatePaths(folder).log / "terminal.log"
+        text = output.read_text(errors="replace").splitlines() if output.exists() else []
+        return "\n".join(text[-lines:])

@@ -1,0 +1,93 @@
+"""From a federation and a peer folder to the lab's Learner, at the weights all labs start from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from blake3 import blake3
+
+from braintorrent import plugins
+from braintorrent.config import Federation, Peer, StartSection, federation_path
+from braintorrent.contracts import Learner, Method
+from braintorrent.errors import ConfigError
+from braintorrent.weights import Schema, Weights
+
+
+def open_learner(federation: Federation, peer: Peer, folder: Path, method: Method) -> Learner:
+    """The lab's model and data, at the agreed initial weights, or a LocalError in one line.
+
+    A task plug-in offers either `open_task(options, data, device, where)` -> contracts.Task, trained here with
+    torch, or `open_learner(options, data, start, seed, where)` -> contracts.Learner. Sets torch's threads.
+    """
+    path = federation_path(folder)
+    plugin = plugins.load("tasks", federation.kind)
+    where, data, seed = f"{path}: task", folder / peer.data, lab_seed(federation, peer.name)
+    if hasattr(plugin, "open_learner"):
+        if method.needs.hooks:
+            raise ConfigError(f"{path}: method.name: {federation.method.name} needs a task trained with torch")
+        learner: Learner = plugin.open_learner(federation.task, data, federation.start.seed, seed, where)
+    else:
+        import torch
+
+        from braintorrent.learning.learner import TorchLearner
+
+        device = _device(peer.device, folder)
+        torch.set_num_threads(_threads(peer, folder))
+        task = plugin.open_task(federation.task, data, device, where)
+        learner = TorchLearner(task, method, federation.start.seed, seed, peer.after_merge)
+    _start(learner, federation.start, path)
+    return learner
+
+
+def lab_seed(federation: Federation, name: str) -> int:
+    """Seed of a lab's own randomness: its batches differ from other labs', and are the same on a second run."""
+    return int.from_bytes(blake3(f"{federation.start.seed} {name}".encode()).digest(4), "little")
+
+
+def read_weights(path: Path, schema: Schema) -> Weights:
+    """The weights in a safetensors file of exactly this schema; ConfigError otherwise."""
+    weights = Weights(schema)
+    try:
+        with path.open("rb") as file:
+            if file.read(len(schema.header)) != schema.header:
+                raise ConfigError(f"{path}: holds other tensors, or more, than the agreed network has")
+            if file.readinto(weights.buffer.data) != schema.nbytes or file.read(1):
+                raise ConfigError(f"{path}: has another size than its header says")
+    except OSError as error:
+        raise ConfigError(f"{path}: not readable ({error.strerror})") from None
+    return weights
+
+
+def _start(learner: Learner, start: StartSection, path: Path) -> None:
+    if start.weights:
+        learner.load(read_weights(path.parent / start.weights, learner.schema))
+    if start.digest and (found := learner.weights().digest) != start.digest:
+        raise ConfigError(
+            f"{path}: start.digest: the initial weights here are {found[:12]}, agreed are {start.digest[:12]}; "
+            + ("start.weights is another file" if start.weights else "torch versions may draw other numbers from "
+               "one seed: agree on a version, or on a file with start.weights")
+        )  # fmt: skip
+
+
+def _device(name: str, folder: Path) -> str:
+    import torch
+
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return "cuda" if cuda else "mps" if mps else "cpu"
+    if (name.startswith("cuda") and not cuda) or (name == "mps" and not mps):
+        raise ConfigError(f'{folder / "peer.toml"}: device: {name} is not available here; "auto" takes what there is')
+    return name
+
+
+def _threads(peer: Peer, folder: Path) -> int:
+    """Under "auto", cores divided by the peers on this host: the peer folders side by side under one federation."""
+    if peer.threads != "auto":
+        return peer.threads
+    neighbours = len(list(folder.resolve().parent.glob("*/peer.toml")))
+    return max(1, _cores() // max(1, neighbours))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

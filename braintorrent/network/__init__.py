@@ -1,0 +1,12 @@
+"""Peers on the wire: who may be there (discovery), the channel (TLS), what is said (wire), both ends of it.
+
+    limits     every cap, with reason and unit
+    address    "host:port" and back
+    tls        certificates and contexts: a peer is its key
+    wire       Hello, Ask, Tell as bytes, and a strict way back
+    server     answers hello, ask and blob requests, through Handlers
+    client     says hello, asks, fetches into a Sink
+    discovery  who may be there, by mDNS
+
+Names are imported from these modules; this one stays empty so that nothing loads aiohttp by accident.
+"""

@@ -1,0 +1,134 @@
+"""What the verbs of a running node share, and the one way they speak to the protocol machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+from braintorrent.contracts import Trained
+from braintorrent.errors import StorageFull
+from braintorrent.network.client import Client
+from braintorrent.node.lab import Lab
+from braintorrent.protocol.machine import PeerMachine
+from braintorrent.protocol.messages import Announcement
+from braintorrent.protocol.version import NOTHING
+from braintorrent.storage import BlobStore, Checkpoint, Ledger, Merged, save_checkpoint, write_atomically
+from braintorrent.weights import Weights
+
+T = TypeVar("T")
+log = logging.getLogger("braintorrent.node")
+
+
+@dataclass
+class Activity:
+    """What the work lane is doing, for people. Written by one thread, read by another: plain assignments only."""
+
+    verb: str = "starting"
+    done: int = 0
+    total: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def begin(self, verb: str) -> None:
+        """Something new begins."""
+        self.verb, self.done, self.total, self.began = verb, 0, 0, time.monotonic()
+
+
+@dataclass
+class Pending:
+    """How the weights in the learner came about since the last published version."""
+
+    merge: Merged | None = None
+    trained: Trained | None = None
+
+
+@dataclass
+class Context:
+    """Everything a verb needs. `tell` feeds the machine an event and lets its effects happen."""
+
+    lab: Lab
+    machine: PeerMachine
+    blobs: BlobStore
+    ledger: Ledger
+    client: Client
+    pump: Callable[[], None]
+    pending: Pending
+    worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "learner"))
+    halt: threading.Event = field(default_factory=threading.Event)
+    activity: Activity = field(default_factory=Activity)
+    greeted: dict[str, str] = field(default_factory=dict)  # peer -> the name it gives itself
+    problems: dict[str, str] = field(default_factory=dict)  # peer -> why it was refused when it called
+    strangers: dict[str, str] = field(default_factory=dict)  # peer not on the roster -> where it was sighted
+    notes: dict[str, str] = field(default_factory=dict)  # own troubles: "disk", "discovery", "roster", "alone"
+    metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)  # stage -> last values
+    last_merge: dict[str, Any] = field(default_factory=dict)
+    merges: int = 0
+
+    @property
+    def now(self) -> float:
+        """The machine's time, seconds."""
+        return asyncio.get_running_loop().time()
+
+    @cached_property
+    def accumulator(self) -> Weights:
+        """Where merges are written: one model's memory, made once, whatever the number of peers."""
+        return Weights(self.lab.learner.schema)
+
+    def tell(self, event: Callable[[float], T]) -> T:
+        """Feed the machine one event with the current time, then carry out what it wants."""
+        result = event(self.now)
+        self.pump()
+        return result
+
+    async def in_worker(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run on the one thread that may touch the learner."""
+        return await asyncio.get_running_loop().run_in_executor(self.worker, function, *arguments)
+
+    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run on any other thread: whatever waits for the disk."""
+        return await asyncio.to_thread(function, *arguments)
+
+    async def keep(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Run on any other thread what a full disk may prevent without harm: it is tried again, or done without."""
+        try:
+            await self.in_thread(function, *arguments)
+        except StorageFull as error:
+            self.notes["disk"] = str(error)
+            log.warning("not kept: %s", error)
+
+    # ------------------------------------------------------------- kept on disk, from a thread
+
+    def measured(self, stage: str, metrics: Mapping[str, float]) -> None:
+        """Remember validation figures of the version under way."""
+        self.metrics[stage] = metrics
+        newest = self.machine.newest
+        self.ledger.measured(newest.version if newest else NOTHING, stage, metrics)
+
+    def save_checkpoint(self) -> None:
+        """Weights, optimiser, and the merge they came from, inside the version under way. StorageFull."""
+        learner, newest = self.lab.learner, self.machine.newest
+        base = newest.version if newest else NOTHING
+        pending = {"merge": self.pending.merge.to_plain() if self.pending.merge else None}
+        checkpoint = Checkpoint(base, learner.weights(), learner.state(), pending)
+        save_checkpoint(self.lab.state.checkpoint, checkpoint)
+
+    def keep_model(self, name: str) -> None:
+        """The learner's weights as `state/models/NAME.safetensors`, for people and their tools."""
+        write_atomically(self.lab.state.models / f"{name}.safetensors", *self.lab.learner.weights().parts)
+
+    def forget(self, announcement: Announcement) -> None:
+        """Another's version has a successor: the disk may have its bytes back."""
+        self.ledger.forget(announcement)
+        for digest in {announcement.content, announcement.record} - self.ledger.needed():
+            self.blobs.remove(digest)
+
+    def retire_own(self, announcement: Announcement) -> None:
+        """An own version has a successor: peers in the middle of fetching it may finish, while there is room."""
+        for digest in {announcement.content, announcement.record} - self.ledger.needed():
+            self.blobs.supersede(digest)

@@ -1,0 +1,68 @@
+"""Control: loopback HTTP on a random port, guarded by a token in `state/control.json` (0600).
+
+`status`, `launch` and the demo's table read it. It changes nothing; processes are ended by signals.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from braintorrent.storage import StatePaths, write_atomically
+
+
+class Control:
+    """The listening side, inside a node."""
+
+    def __init__(self, path: Path, status: Callable[[], dict[str, Any]]) -> None:
+        self.path, self.status = path, status
+        self._token = secrets.token_urlsafe(32)
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen, then write where and with what token."""
+        app = web.Application()
+        app.router.add_get("/status", self._status)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        port = self._runner.addresses[0][1]
+        content = json.dumps({"port": port, "token": self._token, "pid": os.getpid()})
+        write_atomically(self.path, content.encode(), mode=0o600)
+
+    async def close(self) -> None:
+        """Stop listening; idempotent."""
+        if self._runner is not None:
+            self.path.unlink(missing_ok=True)
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _status(self, request: web.Request) -> web.Response:
+        given = request.headers.get("Authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+            return web.json_response({"error": "token"}, status=401)
+        return web.json_response(self.status())
+
+
+def read_status(folder: Path, timeout: float = 5.0) -> dict[str, Any] | None:
+    """The status of the node running in a peer folder; None if none answers."""
+    try:
+        where = json.loads(StatePaths(folder).control.read_text())
+        request = urllib.request.Request(f"http://127.0.0.1:{where['port']}/status")
+        request.add_header("Authorization", f"Bearer {where['token']}")
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy must not see the token
+        with opener.open(request, timeout=timeout) as answer:
+            status: dict[str, Any] = json.load(answer)
+            return status
+    except (OSError, ValueError, KeyError, urllib.error.URLError):
+        return None

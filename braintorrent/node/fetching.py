@@ -1,0 +1,98 @@
+"""Fetch and verify: the record of an announcement, then its weights, chunk by chunk onto the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from braintorrent.errors import BadMessage, RemoteError, StorageFull, Unreachable
+from braintorrent.node.context import Context, log
+from braintorrent.protocol import effects
+from braintorrent.protocol.messages import Announcement
+from braintorrent.records import Artifact, decode_record, digest, short
+
+T = TypeVar("T")
+
+
+async def fetch(context: Context, effect: effects.Fetch) -> None:
+    """Carry out a Fetch, and tell the machine what came of it."""
+    announcement, source = effect.announcement, effect.source
+    machine = context.machine
+    try:
+        await _fetch(context, announcement, source)
+    except StorageFull as error:
+        context.notes["disk"] = str(error)
+        log.warning("fetching waits: %s", error)
+        context.tell(lambda now: machine.storage_full(announcement, now))
+    except _Unfit as error:
+        reason = str(error)
+        log.warning("%s %s refused: %s", _who(context, announcement), announcement.version, reason)
+        context.ledger.refuse(announcement.author, announcement.version, reason)
+        context.tell(lambda now: machine.fetch_failed(announcement, source, now, refuse=reason))
+    except RemoteError as error:
+        log.info("%s %s from %s: %s", _who(context, announcement), announcement.version, short(source), error)
+        context.tell(lambda now: machine.fetch_failed(announcement, source, now))
+    else:
+        context.notes.pop("disk", None)
+        log.debug("holds %s %s", _who(context, announcement), announcement.version)
+        context.ledger.mark_held(announcement)
+        context.tell(lambda now: machine.fetched(announcement, source, now))
+
+
+class _Unfit(Exception):
+    """The author's signed statement itself is at fault, whoever serves it. The text is the reason."""
+
+
+def _who(context: Context, announcement: Announcement) -> str:
+    return context.lab.roster.name(announcement.author)
+
+
+async def _fetch(context: Context, announcement: Announcement, source: str) -> None:
+    blobs = context.blobs
+    artifact = await _record(context, announcement, source)
+    if blobs.has(artifact.digest):
+        return
+    incoming = await context.in_thread(blobs.receive, artifact)
+    try:
+        await _somewhere(context, source, lambda address: context.client.fetch(
+            source, address, artifact.digest, artifact.size, incoming, incoming.rewind()
+        ))  # fmt: skip
+        await context.in_thread(incoming.commit)
+    except BaseException:
+        incoming.abort()
+        raise
+
+
+async def _record(context: Context, announcement: Announcement, source: str) -> Artifact:
+    """The weights' artifact, once the record says what the announcement and the agreement say."""
+    schema = context.lab.learner.schema
+    if announcement.schema != schema.digest:
+        raise _Unfit("schema")
+    if context.blobs.has(announcement.record):
+        data = context.blobs.read(announcement.record, announcement.record_size)
+    else:
+        data = await _somewhere(context, source, lambda address: context.client.fetch_small(
+            source, address, announcement.record, announcement.record_size
+        ))  # fmt: skip
+        if digest(data) != announcement.record:
+            raise BadMessage("record bytes do not match their digest", reason="bad-bytes")
+    try:
+        artifact = decode_record(data).weights
+    except BadMessage:
+        raise _Unfit("record") from None
+    if artifact.size != schema.size or artifact.digest != announcement.content:
+        raise _Unfit("record")
+    await context.in_thread(context.blobs.put_bytes, data)
+    return artifact
+
+
+async def _somewhere(context: Context, source: str, attempt: Callable[[str], Awaitable[T]]) -> T:
+    """The attempt at the first of the source's addresses that answers."""
+    contact = context.machine.contacts.of.get(source)
+    trouble: RemoteError = Unreachable("no address known")
+    for address in list(contact.addresses) if contact else []:
+        try:
+            return await attempt(address)
+        except Unreachable as error:
+            trouble = error
+    raise trouble

@@ -1,0 +1,86 @@
+"""Merge: own model and the verified ones, as the method says. Who was in it, and who was not and why, is kept."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from braintorrent.contracts import Candidate, MergeOutcome
+from braintorrent.learning.merging import merge as merge_weights
+from braintorrent.node.context import Context, log
+from braintorrent.protocol import effects
+from braintorrent.protocol.messages import Announcement
+from braintorrent.storage import Merged, Part
+
+PASSING = ("too-few",)  # reasons that say nothing about a model; it may be merged another time
+
+
+async def merge(context: Context, effect: effects.Merge) -> None:
+    """Carry out a Merge, and tell the machine who is in it and who is not."""
+    context.activity.begin("merging")
+    candidates, missing = [], {}
+    for a in effect.candidates:
+        try:
+            descriptor, _ = context.blobs.open(a.content)
+        except KeyError:
+            missing[a.author] = "gone"
+        else:
+            candidates.append(Candidate(a.author, a.samples, descriptor, a.steps, a.seconds))
+    try:
+        outcome = await context.in_worker(_merge, context, candidates, effect)
+    finally:
+        for candidate in candidates:
+            os.close(candidate.descriptor)
+    outcome = MergeOutcome(outcome.included, {**missing, **outcome.skipped}, outcome.norms)
+    merged = _describe(context, effect, outcome)
+    _say(context, merged)
+    if effect.last:
+        await context.keep(context.ledger.merge, merged)  # no publication follows that would carry it
+    elif outcome.included:
+        context.pending.merge = merged
+    context.last_merge, context.merges = merged.to_plain(), context.merges + bool(outcome.included)
+    skipped = {author: reason for author, reason in outcome.skipped.items() if reason not in PASSING}
+    context.tell(lambda now: context.machine.merged(outcome.included, skipped, now))
+
+
+def _merge(context: Context, candidates: list[Candidate], effect: effects.Merge) -> MergeOutcome:
+    learner, method = context.lab.learner, context.lab.method
+    me = Candidate(context.lab.me, learner.samples, -1)
+    outcome = merge_weights(method, None if effect.adopt else learner.weights(), me, candidates, context.accumulator)
+    if effect.last:
+        context.keep_model("own")
+    if outcome.included:
+        learner.load(context.accumulator)
+        method.merged(outcome)
+    if effect.last:
+        context.keep_model("merged")
+        context.measured("merged", learner.evaluate())
+    return outcome
+
+
+def _describe(context: Context, effect: effects.Merge, outcome: MergeOutcome) -> Merged:
+    by_author: dict[str, Announcement] = {a.author: a for a in effect.candidates}
+    if context.machine.newest is not None:
+        by_author[context.lab.me] = context.machine.newest
+
+    def part(author: str, weight: float = 0.0, reason: str = "") -> Part:
+        a, norm = by_author.get(author), outcome.norms.get(author, 0.0)
+        if a is None:  # this lab's own model, before its first version
+            return Part(samples=context.lab.learner.samples, weight=weight, norm=norm, reason=reason)
+        return Part(a.version, a.content, a.samples, weight, norm, reason)
+
+    return Merged(
+        time.time(),
+        {author: part(author, weight) for author, weight in outcome.included.items()},
+        {author: part(author, reason=reason) for author, reason in outcome.skipped.items()},
+        effect.below_quorum, effect.adopt, effect.last,
+    )  # fmt: skip
+
+
+def _say(context: Context, merged: Merged) -> None:
+    name = context.lab.roster.name
+    mine = {context.lab.me: "own"}
+    included = ", ".join(f"{mine.get(a) or name(a)} {part.weight:.2f}" for a, part in merged.included.items())
+    skipped = ", ".join(f"{name(a)} ({part.reason})" for a, part in merged.skipped.items())
+    what = "adopted" if merged.adopt else "last merge:" if merged.last else "merged"
+    log.info("%s %s%s", what, included or "nobody", f"; skipped {skipped}" if skipped else "")

@@ -1,0 +1,206 @@
+"""The node: the protocol machine with real sockets, a real disk, and one timer.
+
+`Node` opens everything in order, carries out effects (one handler for each), and closes in the opposite
+order. It decides nothing: what to say and when is protocol/'s affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any
+
+from braintorrent.network.address import own_addresses, parse_address
+from braintorrent.network.client import Client
+from braintorrent.network.discovery import Discovery
+from braintorrent.network.server import Server
+from braintorrent.node.asking import ask
+from braintorrent.node.context import Context, log
+from braintorrent.node.control import Control
+from braintorrent.node.fetching import fetch
+from braintorrent.node.finding import find_static, sighted, watch_roster
+from braintorrent.node.lab import Lab, policy
+from braintorrent.node.merging import merge
+from braintorrent.node.publishing import publish
+from braintorrent.node.restoring import restore
+from braintorrent.node.serving import Serving
+from braintorrent.node.status import status
+from braintorrent.node.traffic import Traffic
+from braintorrent.node.training import train
+from braintorrent.protocol import effects
+from braintorrent.protocol.machine import PeerMachine
+from braintorrent.storage import BlobStore, Ledger
+
+FLUSH_EVERY = 5.0  # seconds until what may be lost in a crash is durable all the same
+FAREWELL = 2.0  # seconds for the last asks, which tell the others that this peer leaves
+
+
+class Node:
+    """One lab's running peer: `async with Node(lab) as node: reason = await node.finished()`."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.left: asyncio.Future[str]
+        self._exit = contextlib.AsyncExitStack()
+        self._tasks: asyncio.TaskGroup
+        self._running: set[asyncio.Task[None]] = set()
+        self._asks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._pumping = False
+        self._opened = self._closed = False
+
+    async def __aenter__(self) -> Node:
+        try:
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def _open(self) -> None:
+        lab, loop = self.lab, asyncio.get_running_loop()
+        self.left = loop.create_future()
+        self._exit.callback(lab.state.close)
+        ledger = self._exit.enter_context(Ledger(lab.state.ledger))
+        blobs = BlobStore(lab.state.blobs, int(lab.peer.disk_gib * 2**30))
+        restored, pending = restore(lab, ledger, blobs)
+        machine = PeerMachine(
+            lab.me, lab.federation.id, lab.roster.ids, policy(lab.peer), random.Random(secrets.randbits(64)),
+            restored, loop.time(),
+        )  # fmt: skip
+        client = await self._exit.enter_async_context(Client(lab.identity, lambda peer: peer in lab.roster.ids))
+        self.context = context = Context(lab, machine, blobs, ledger, client, self.pump, pending)
+        self._exit.callback(context.worker.shutdown)
+        self.serving = Serving(context)
+        self.server = await self._exit.enter_async_context(Server(lab.identity, self.serving, lab.peer.listen))
+        self.traffic = Traffic(ledger, client, self.server)
+        self.serving.addresses = tuple(lab.peer.advertise) or own_addresses(self.server.address)
+        self.control = Control(lab.state.control, lambda: status(self))
+        self._exit.push_async_callback(self.control.close)
+        await self.control.start()
+        self._tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
+        self._exit.push_async_callback(self._end_tasks)
+        self._exit.push_async_callback(self.server.close)  # 503 to newcomers, then finish serving
+        self._spawn(watch_roster(context))
+        self._spawn(self._flush())
+        if lab.peer.peers:
+            self._spawn(find_static(context, client, lab.peer.peers))
+        if lab.peer.discovery:
+            await self._discover()
+        self._opened = True
+        self.pump()
+
+    async def _discover(self) -> None:
+        context, host = self.context, parse_address(self.lab.peer.listen).host
+        discovery = Discovery(
+            self.lab.me, self.lab.federation.id, self.server.address.port, host,
+            lambda peer, address: sighted(context, peer, address),
+        )  # fmt: skip
+        await self._exit.enter_async_context(discovery)
+        if discovery.problem:
+            context.notes["discovery"] = discovery.problem
+            log.warning("mDNS: %s; static addresses still work", discovery.problem)
+
+    # ------------------------------------------------------------- running
+
+    def pump(self) -> None:
+        """Carry out what the machine wants now, then set the timer for what it wants later."""
+        if self._pumping or self._closed:
+            return  # a handler that feeds the machine is already inside this loop
+        self._pumping = True
+        try:
+            while wants := self.context.machine.effects():
+                for effect in wants:
+                    self._carry_out(effect)
+        finally:
+            self._pumping = False
+        self._set_timer()
+
+    def _carry_out(self, effect: effects.Effect) -> None:
+        context = self.context
+        match effect:
+            case effects.Ask():
+                task = self._spawn(ask(context, effect, self.serving.addresses))
+                self._asks.add(task)
+                task.add_done_callback(self._asks.discard)
+            case effects.Fetch():
+                self._spawn(fetch(context, effect))
+            case effects.Merge():
+                self._spawn(merge(context, effect))
+            case effects.Train():
+                self._spawn(train(context, effect))
+            case effects.Publish():
+                self._spawn(publish(context, effect))
+            case effects.Forget():
+                self._spawn(context.keep(context.forget, effect.announcement))
+            case effects.Quarantine():
+                self._spawn(context.keep(self._quarantine, effect))
+            case effects.Halt():
+                context.halt.set()
+            case effects.Leave():
+                if not self.left.done():
+                    self.left.set_result(effect.reason)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        deadline = self.context.machine.next_deadline()
+        if deadline is not None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_at(deadline, self._tick)
+
+    def _tick(self) -> None:
+        self.context.tell(self.context.machine.tick)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_EVERY)
+            self.traffic.note()
+            await self.context.keep(self.context.ledger.flush)
+
+    def _quarantine(self, effect: effects.Quarantine) -> None:
+        name, version = self.lab.roster.name(effect.first.author), effect.first.version
+        log.warning("%s signed two contents for version %s: this life of it is quarantined", name, version)
+        self.context.ledger.equivocated(effect.first, effect.second)
+
+    def stop(self) -> None:
+        """Finish the batch, say farewell, leave; `finished` then returns. Safe to call at any time, more than once."""
+        self.context.tell(self.context.machine.stop)
+
+    async def finished(self) -> str:
+        """Wait until the machine leaves: "finished" (stop rule met, last merge done) or "stopped"."""
+        return await asyncio.shield(self.left)
+
+    # ------------------------------------------------------------- closing
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Withdraw from discovery, let requests end, stop training, flush, close sockets. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._opened:
+            self.context.halt.set()
+            if self._asks:  # the farewell
+                await asyncio.wait(self._asks, timeout=FAREWELL)
+            self.traffic.note()
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._exit.aclose()
+
+    async def _end_tasks(self) -> None:
+        for task in list(self._running):
+            task.cancel()

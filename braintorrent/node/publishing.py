@@ -1,0 +1,62 @@
+"""Publish: store the trained weights and their record, sign, make it durable; only then is it announced."""
+
+from __future__ import annotations
+
+from braintorrent.errors import StorageFull
+from braintorrent.node.context import Context, Pending, log
+from braintorrent.protocol import effects
+from braintorrent.protocol.messages import Announcement
+from braintorrent.records import Parent, Record, encode_record, sign_announcement
+
+
+async def publish(context: Context, effect: effects.Publish) -> None:
+    """Carry out a Publish, and tell the machine whether the version is durable."""
+    context.activity.begin("publishing")
+    try:
+        announcement = await context.in_worker(_publish, context, effect)
+    except StorageFull as error:
+        context.notes["disk"] = str(error)
+        log.warning("publishing waits: %s", error)
+        context.tell(lambda now: context.machine.published(None, now))
+        return
+    context.notes.pop("disk", None)
+    previous = context.machine.newest
+    context.pending = Pending()
+    log.info("published version %d%s", announcement.version.counter, " (final)" if announcement.final else "")
+    context.tell(lambda now: context.machine.published(announcement, now))
+    if previous is not None:
+        await context.keep(context.retire_own, previous)
+
+
+def _publish(context: Context, effect: effects.Publish) -> Announcement:
+    lab, trained = context.lab, context.pending.trained
+    artifact = context.blobs.put(lab.learner.weights().parts)
+    shared = context.metrics.get("own", {}) if lab.peer.share_metrics else {}
+    record = Record(parents=_parents(context), artifacts=(artifact,), metrics=tuple(shared.items()))
+    data = encode_record(record)
+    announcement = sign_announcement(lab.identity, Announcement(
+        federation=lab.federation.id, author=lab.me, version=effect.version, content=artifact.digest,
+        samples=lab.learner.samples, steps=trained.steps if trained else 0,
+        seconds=round(trained.seconds, 3) if trained else 0.0, schema=lab.learner.schema.digest,
+        record=context.blobs.put_bytes(data), record_size=len(data), final=effect.final,
+    ))  # fmt: skip
+    context.ledger.publish(announcement, context.pending.merge)
+    lab.state.checkpoint.unlink(missing_ok=True)
+    return announcement
+
+
+def _parents(context: Context) -> tuple[Parent, ...]:
+    """What this version was trained from: the last merge, or one's own version before, or nothing but the start."""
+    merged, before = context.pending.merge, context.machine.newest
+    if merged is not None:
+        return tuple(
+            Parent(
+                author=author, incarnation=part.version.incarnation, counter=part.version.counter,
+                content=part.content or context.lab.start, weight=min(part.weight, 1.0),
+            )
+            for author, part in merged.included.items()
+        )  # fmt: skip
+    if before is None:
+        return ()
+    i, c = before.version
+    return (Parent(author=before.author, incarnation=i, counter=c, content=before.content, weight=1.0),)

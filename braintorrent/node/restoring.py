@@ -1,0 +1,70 @@
+"""Come back: what this peer was, from ledger, blobs and checkpoint, under a new incarnation."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from braintorrent.errors import FormatError
+from braintorrent.node.context import Pending, log
+from braintorrent.node.lab import Lab
+from braintorrent.protocol.machine import Restored
+from braintorrent.protocol.version import NOTHING
+from braintorrent.storage import BlobStore, Ledger, Merged, load_checkpoint
+from braintorrent.weights import Weights
+
+
+def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pending]:
+    """The state of the last life, if any; the learner holds its weights afterwards.
+
+    FormatError if the ledger names an own version whose bytes are gone: then the state folder is damaged.
+    """
+    newest, pending = ledger.newest(), Pending()
+    entries = ledger.entries(lab.me)
+    for entry in entries.values():
+        held = entry.held
+        if held is not None and not (blobs.has(held.content) and blobs.has(held.record)):
+            entry.held = None  # fetched again if anybody offers it
+    for digest in blobs.digests() - ledger.needed():
+        blobs.supersede(digest)
+    best, since_best = ledger.best(lab.learner.score)
+    restored = Restored(
+        ledger.begin_incarnation(int(time.time() * 1000)), newest, entries, best=best, since_best=since_best
+    )
+    checkpoint, reason = load_checkpoint(lab.state.checkpoint, lab.learner.schema)
+    if reason:
+        log.warning("the checkpoint is of no use (%s): training goes on from the last version", reason)
+    if checkpoint is not None and checkpoint.base == (newest.version if newest else NOTHING):
+        lab.learner.load(checkpoint.weights)
+        lab.learner.restore(checkpoint.state)
+        restored.resume = True
+        if checkpoint.pending.get("merge"):
+            pending.merge = Merged.from_plain(checkpoint.pending["merge"])
+            for author, part in pending.merge.included.items():
+                if author in entries:
+                    entries[author].merged = max(entries[author].merged, part.version)
+        log.info("going on inside version %d, from its checkpoint", (newest.version.counter if newest else 0) + 1)
+    elif newest is not None:
+        _load_own(lab, blobs, newest.content)
+        log.info("going on after version %d", newest.version.counter)
+    return restored, pending
+
+
+def _load_own(lab: Lab, blobs: BlobStore, content: str) -> None:
+    schema = lab.learner.schema
+    if not blobs.verify(content):
+        raise FormatError(
+            f"{lab.state.path}: the weights of this lab's own newest version are missing or damaged; restore the "
+            "folder from a backup, or move everything but `key` and `roster.json` away to come back as a newcomer"
+        )
+    descriptor, size = blobs.open(content)
+    try:
+        if size != schema.size:
+            raise FormatError(f"{lab.state.path}: holds another network's weights than the federation now agrees on")
+        weights = Weights(schema)
+        with os.fdopen(os.dup(descriptor), "rb", buffering=0) as file:
+            file.seek(len(schema.header))
+            file.readinto(weights.buffer.data)
+    finally:
+        os.close(descriptor)
+    lab.learner.load(weights)

@@ -1,0 +1,54 @@
+"""Serve: answer hello, ask and blob requests of roster peers. Never waits for training."""
+
+from __future__ import annotations
+
+from braintorrent.errors import Refused
+from braintorrent.network.wire import Hello
+from braintorrent.node.asking import hello as own_hello
+from braintorrent.node.asking import objection
+from braintorrent.node.context import Context, log
+from braintorrent.protocol.messages import AskMessage, TellMessage
+from braintorrent.records import short
+
+
+class Serving:
+    """The network server's Handlers. `addresses` is filled once the server listens."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.addresses: tuple[str, ...] = ()
+        self._met: set[str] = set()  # agreed with, in this life
+
+    def trusted(self, peer: str) -> bool:
+        """Asked anew for each request: a peer taken off the roster is refused at once."""
+        return peer in self.context.lab.roster.ids
+
+    def hello(self, caller: str, theirs: Hello) -> Hello:
+        """Agree or refuse, with the reason on both sides."""
+        trouble = objection(self.context, theirs)
+        if trouble is not None:
+            self._met.discard(caller)
+            text = f"{trouble.reason}: {trouble.detail}"
+            if self.context.problems.get(caller) != text:
+                log.warning("%s %s: %s", self.context.lab.roster.name(caller), short(caller), text)
+            self.context.problems[caller] = text
+            raise trouble
+        self.context.problems.pop(caller, None)
+        self._met.add(caller)
+        for address in theirs.addresses:
+            self.context.machine.sighted(caller, address, self.context.now)
+        self.context.pump()
+        return own_hello(self.context, self.addresses)
+
+    def ask(self, caller: str, message: AskMessage) -> TellMessage:
+        """The machine's answer."""
+        if caller not in self._met:
+            raise Refused("say hello first", reason="hello")
+        return self.context.tell(lambda now: self.context.machine.received(message, caller, now))
+
+    def blob(self, caller: str, digest: str) -> tuple[int, int] | None:
+        """(descriptor, size) of a blob held here; the server closes the descriptor."""
+        try:
+            return self.context.blobs.open(digest)
+        except KeyError:
+            return None

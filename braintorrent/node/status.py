@@ -1,0 +1,82 @@
+"""What `braintorrent status` shows: one JSON-able picture of a running node."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from braintorrent.protocol.contacts import NEVER, Contact
+from braintorrent.protocol.table import Entry
+
+if TYPE_CHECKING:
+    from braintorrent.node.node import Node
+
+STARTED = time.time()
+
+
+def status(node: Node) -> dict[str, Any]:
+    """Everything a person or script may want to know. Names no patient and no file of the data folder."""
+    context, machine = node.context, node.context.machine
+    activity = context.activity
+    received, sent = node.traffic.total()
+    return {
+        "name": node.lab.peer.name,
+        "id": machine.me,
+        "pid": os.getpid(),
+        "federation": node.lab.federation.id,
+        "listen": str(node.server.address),
+        "addresses": list(node.serving.addresses),
+        "uptime_seconds": round(time.time() - STARTED, 1),
+        "step": str(machine.step),
+        "phase": machine.phase,
+        "activity": {
+            "verb": _verb(node),
+            "done": activity.done,
+            "total": activity.total,
+            "seconds": round(time.monotonic() - activity.began, 1),
+        },
+        "version": str(machine.newest.version) if machine.newest else None,
+        "versions": machine.counter,
+        "final": bool(machine.newest and machine.newest.final),
+        "merges": context.merges,
+        "last_merge": context.last_merge,
+        "metrics": {stage: dict(values) for stage, values in context.metrics.items()},
+        "bytes_in": received,
+        "bytes_out": sent,
+        "disk_bytes": context.blobs.size(),
+        "notes": dict(context.notes),
+        "peers": [_peer(node, peer) for peer in sorted(node.lab.roster.ids - {machine.me}, key=node.lab.roster.name)],
+    }
+
+
+def _verb(node: Node) -> str:
+    """The machine's step, or what a step in progress is busy with."""
+    step = str(node.context.machine.step)
+    return node.context.activity.verb if step in ("training", "merging", "publishing", "closing") else step
+
+
+def _peer(node: Node, peer: str) -> dict[str, Any]:
+    machine, context = node.context.machine, node.context
+    contact = machine.contacts.of.get(peer, Contact())
+    entry = machine.table.entries.get(peer, Entry())
+    known = entry.known
+    received, sent = node.traffic.of(peer)
+    now = context.now
+    return {
+        "id": peer,
+        "name": node.lab.roster.name(peer),
+        "calls_itself": context.greeted.get(peer, ""),
+        "addresses": list(contact.addresses),
+        "present": peer in machine.contacts.present(now),
+        "phase": contact.phase,
+        "heard_seconds_ago": None if contact.heard == -NEVER else round(now - contact.heard, 1),
+        "known": str(known.version) if known else None,
+        "held": str(entry.held.version) if entry.held else None,
+        "merged": str(entry.merged) if entry.merged.counter else None,
+        "refused": {str(version): reason for version, reason in entry.refused.items()},
+        "quarantined": sorted(entry.quarantined),
+        "problem": context.problems.get(peer) or contact.problem,
+        "bytes_in": received,
+        "bytes_out": sent,
+    }

@@ -1,0 +1,100 @@
+"""Status pictures as rich tables: of one peer, and of several side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+
+def one_peer(status: dict[str, Any]) -> Group:
+    """What `braintorrent status` prints."""
+    activity = status["activity"]
+    head = Table.grid(padding=(0, 2))
+    head.add_row("peer", f"{status['name']}  {status['id']}")
+    head.add_row("listens", ", ".join(status["addresses"]))
+    head.add_row("doing", f"{doing(status)} for {activity['seconds']:.0f} s")
+    head.add_row("version", f"{status['versions']}{' (final)' if status['final'] else ''}  {status['version'] or ''}")
+    head.add_row("scores", scores(status) or "none yet")
+    head.add_row("merged", merged(status) or "nobody yet")
+    head.add_row("traffic", f"{size(status['bytes_in'])} in, {size(status['bytes_out'])} out")
+    for what, text in status["notes"].items():
+        head.add_row(Text(what, "yellow"), Text(text, "yellow"))
+    table = Table("peer", "id", "state", "known", "merged", "in", "out", "trouble", box=None, header_style="bold")
+    for peer in status["peers"]:
+        refused = "; ".join(f"{version} refused: {reason}" for version, reason in peer["refused"].items())
+        table.add_row(
+            peer["name"], peer["id"][:7], state(peer), _counter(peer["known"]), _counter(peer["merged"]),
+            size(peer["bytes_in"]), size(peer["bytes_out"]), Text(peer["problem"] or refused, "yellow"),
+        )  # fmt: skip
+    return Group(head, Text(), table)
+
+
+def many_peers(statuses: dict[str, dict[str, Any] | None], ended: dict[str, int]) -> Table:
+    """What `launch` and the demo show: one row per peer. `ended`: name -> exit code of those that are done."""
+    table = Table("peer", "doing", "version", "merged last", "validation", "in", "out", "trouble", header_style="bold")
+    for name, status in statuses.items():
+        if status is None:
+            table.add_row(name, "starting" if name not in ended else _exit(ended[name]), *[""] * 6)
+            continue
+        what = _exit(ended[name]) if name in ended else doing(status)
+        trouble = next((f"{p['name']}: {p['problem']}" for p in status["peers"] if p["problem"]), "")
+        trouble = next(iter(status["notes"].values()), trouble)
+        table.add_row(
+            name, what, str(status["versions"]), merged(status), scores(status), size(status["bytes_in"]),
+            size(status["bytes_out"]), Text("" if name in ended else trouble, "yellow"),
+        )  # fmt: skip
+    return table
+
+
+def doing(status: dict[str, Any]) -> str:
+    """The activity in words, with a small bar while it counts."""
+    activity = status["activity"]
+    if not activity["total"]:
+        return str(activity["verb"])
+    filled = round(10 * activity["done"] / activity["total"])
+    return f"{activity['verb']} {'━' * filled}{'─' * (10 - filled)} {activity['done']}/{activity['total']}"
+
+
+def merged(status: dict[str, Any]) -> str:
+    """Whom this peer merged last."""
+    names = {p["id"]: p["name"] for p in status["peers"]}
+    included = status["last_merge"].get("included", {})
+    return ", ".join(sorted(names.get(author, author[:7]) for author in included if author != status["id"]))
+
+
+def scores(status: dict[str, Any]) -> str:
+    """The last validation figures, e.g. "dice .713 (merged .741)"."""
+    own = next(iter(status["metrics"].get("own", {}).items()), None)
+    last = next(iter(status["metrics"].get("merged", {}).items()), None)
+    text = f"{own[0]} {own[1]:.3f}" if own else ""
+    return f"{text} (merged {last[1]:.3f})" if last else text
+
+
+def state(peer: dict[str, Any]) -> str:
+    """Where another peer stands, as seen from here."""
+    if peer["present"]:
+        return str(peer["phase"])
+    if peer["phase"] == "leaving":
+        return "left"
+    ago = peer["heard_seconds_ago"]
+    return "not seen yet" if ago is None else f"silent for {ago:.0f} s"
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _counter(version: str | None) -> str:
+    return version.rsplit(".", 1)[1] if version else ""
+
+
+def _exit(code: int) -> str:
+    return "done" if code == 0 else f"ended with {code}"

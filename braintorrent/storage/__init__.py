@@ -1,0 +1,21 @@
+"""What is on this peer's disk: blobs by content, the ledger, checkpoints. Synchronous and crash-safe.
+
+folder.py      the state folder, locked: where everything lies
+blobs.py       bytes by digest within a bound; incoming.py: one of them on its way in
+ledger.py      versions, merges, metrics, others' standing; database.py: its SQLite file; merged.py: one merge
+checkpoint.py  training interrupted inside a version
+files.py       atomic, durable writing; a full disk told as StorageFull
+"""
+
+from braintorrent.storage.blobs import BlobStore
+from braintorrent.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from braintorrent.storage.files import write_atomically
+from braintorrent.storage.folder import StateFolder, StatePaths
+from braintorrent.storage.incoming import Incoming
+from braintorrent.storage.ledger import Ledger, Measured
+from braintorrent.storage.merged import Merged, Part
+
+__all__ = [
+    "BlobStore", "Checkpoint", "Incoming", "Ledger", "Measured", "Merged", "Part", "StateFolder", "StatePaths",
+    "load_checkpoint", "save_checkpoint", "write_atomically",
+]  # fmt: skip

@@ -1,0 +1,249 @@
+"""Blobs by content: each file's name is the BLAKE3 digest of its bytes, so what is there is right.
+
+Writing is verified chunk by chunk and durable before the name exists. The store keeps within a bound on
+disk: what was superseded goes first, oldest first, then unfinished downloads, then there is StorageFull.
+A blob removed while somebody reads it stays readable through the open descriptor.
+Any thread may call; methods that touch many bytes say so.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from blake3 import blake3
+
+from braintorrent.errors import StorageFull
+from braintorrent.records import Artifact, digest
+from braintorrent.records.record import CHUNK_BYTES
+from braintorrent.storage.files import sync, sync_folder, telling_full, temporary_path, write_at
+from braintorrent.storage.incoming import Incoming
+
+PARTIAL = ".part"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class BlobStore:
+    """The blobs in folder `path`, at most `limit_bytes` of them, unfinished ones included."""
+
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        self.path, self.limit_bytes = path, limit_bytes
+        self._lock = threading.RLock()
+        self._blobs: dict[str, int] = {}  # digest -> size
+        self._partials: dict[str, int] = {}  # file name -> bytes it may come to take
+        self._writing: set[str] = set()  # file names in use by an Incoming or a put
+        self._superseded: dict[str, None] = {}  # in the order in which they may go
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for file in sorted(path.iterdir(), key=lambda f: f.stat().st_mtime):
+            if _DIGEST.fullmatch(file.name):
+                self._blobs[file.name] = file.stat().st_size
+            elif file.suffix == PARTIAL and _DIGEST.fullmatch(file.stem):
+                self._partials[file.name] = file.stat().st_size
+            else:
+                file.unlink()
+
+    # ------------------------------------------------------------- reading
+
+    def has(self, digest: str) -> bool:
+        """Whether these bytes are held."""
+        return digest in self._blobs
+
+    def digests(self) -> set[str]:
+        """All that is held."""
+        return set(self._blobs)
+
+    def size(self) -> int:
+        """Bytes taken, unfinished downloads counted in full."""
+        with self._lock:
+            return sum(self._blobs.values()) + sum(self._partials.values())
+
+    def open(self, digest: str) -> tuple[int, int]:
+        """(descriptor, size) for pread; the caller closes it. KeyError if it is not held."""
+        size = self._blobs[digest]
+        try:
+            return os.open(self.path / digest, os.O_RDONLY), size
+        except FileNotFoundError:
+            self._blobs.pop(digest, None)
+            raise KeyError(digest) from None
+
+    def read(self, digest: str, cap: int) -> bytes:
+        """A small blob whole. KeyError if it is not held or its bytes no longer are what its name says."""
+        descriptor, size = self.open(digest)
+        try:
+            if size > cap:
+                raise ValueError(f"blob {digest[:16]} has {size} bytes, more than {cap}")
+            data = os.pread(descriptor, size, 0)
+        finally:
+            os.close(descriptor)
+        if blake3(data).hexdigest() != digest:
+            self.remove(digest)
+            raise KeyError(digest)
+        return data
+
+    def verify(self, digest: str) -> bool:
+        """Whether the bytes on disk still are what the name says. Reads them all."""
+        try:
+            descriptor, _ = self.open(digest)
+        except KeyError:
+            return False
+        hasher, buffer = blake3(), bytearray(CHUNK_BYTES)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                hasher.update(memoryview(buffer)[:count])
+        return hasher.hexdigest() == digest
+
+    # ------------------------------------------------------------- writing
+
+    def receive(self, artifact: Artifact) -> Incoming:
+        """Where fetched bytes of `artifact` go. Continues an unfinished download, reading what is there of it.
+
+        StorageFull if there is no room for it.
+        """
+        file = self.path / (artifact.digest + PARTIAL)
+        with self._lock:
+            if file.name in self._writing:  # the same content comes from somewhere else, too
+                file = temporary_path(file)
+            self._writing.add(file.name)
+            try:
+                self._make_room(artifact.size - self._partials.get(file.name, 0))
+            except StorageFull:
+                self._writing.discard(file.name)
+                raise
+            self._partials[file.name] = artifact.size
+        try:
+            return Incoming(self, artifact, file)
+        except BaseException:
+            self.settle(file, None)
+            raise
+
+    def put(self, parts: Sequence[bytes | memoryview], kind: str = "weights", codec: str = "safetensors") -> Artifact:
+        """Store the concatenation of `parts`, durable on return, and describe it. Reads and writes all of it.
+
+        The parts must not change meanwhile. Storing what is held already changes nothing.
+        """
+        whole, chunks, size = blake3(), [], 0
+        for pieces in _chunks(parts):
+            chunk = blake3()
+            for piece in pieces:
+                chunk.update(piece)
+                whole.update(piece)
+                size += len(piece)
+            chunks.append(chunk.hexdigest())
+        artifact = Artifact(kind=kind, codec=codec, size=size, digest=whole.hexdigest(), chunks=tuple(chunks))
+        with self._lock:
+            self._superseded.pop(artifact.digest, None)
+            if self.has(artifact.digest):
+                return artifact
+            self._make_room(size)
+            file = temporary_path(self.path / artifact.digest)
+            self._partials[file.name] = size
+            self._writing.add(file.name)
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                position = 0
+                for pieces in _chunks(parts):
+                    for piece in pieces:
+                        self.write(descriptor, piece, position)
+                        position += len(piece)
+                self.finish(descriptor, file, artifact.digest)
+            finally:
+                os.close(descriptor)
+        finally:
+            self.settle(file, None)
+        return artifact
+
+    def put_bytes(self, data: bytes) -> str:
+        """Store a small blob, durable on return; its digest."""
+        return digest(data) if self.has(digest(data)) else self.put([data], kind="record", codec="msgpack").digest
+
+    def supersede(self, digest: str) -> None:
+        """Nobody needs this any more: it may go when room is needed, in the order of these calls."""
+        with self._lock:
+            if digest in self._blobs:
+                self._superseded.setdefault(digest)
+
+    def remove(self, digest: str) -> None:
+        """Forget a blob now. Whoever has it open can go on reading."""
+        with self._lock:
+            self._superseded.pop(digest, None)
+            if self._blobs.pop(digest, None) is not None:
+                (self.path / digest).unlink(missing_ok=True)
+
+    # ------------------------------------------------------------- for Incoming
+
+    def write(self, descriptor: int, data: bytes | memoryview, offset: int) -> None:
+        """Write, giving up what is superseded if the disk itself is full before our bound is."""
+        while True:
+            try:
+                with telling_full(self.path):
+                    return write_at(descriptor, data, offset)
+            except StorageFull:
+                if not self._evict():
+                    raise
+
+    def finish(self, descriptor: int, file: Path, digest: str) -> None:
+        """`file` becomes the blob `digest`, durably."""
+        with telling_full(self.path):
+            sync(descriptor)
+            size = os.fstat(descriptor).st_size
+            os.rename(file, self.path / digest)
+            sync_folder(self.path)
+        with self._lock:
+            self._partials.pop(file.name, None)
+            self._blobs[digest] = size
+            self._superseded.pop(digest, None)
+
+    def settle(self, file: Path, kept: int | None) -> None:
+        """Nobody writes `file` any more; it keeps `kept` bytes, or goes. No effect once finished."""
+        with self._lock:
+            self._writing.discard(file.name)
+            if file.name in self._partials:
+                if kept and file.suffix == PARTIAL:
+                    self._partials[file.name] = kept
+                else:
+                    del self._partials[file.name]
+                    file.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------- the bound
+
+    def _make_room(self, need: int) -> None:
+        with self._lock:
+            if need > self.limit_bytes:
+                raise StorageFull(f"{self.path}: {need} bytes are more than the bound of {self.limit_bytes} (disk_gib)")
+            while self.size() + need > self.limit_bytes:
+                if not self._evict():
+                    raise StorageFull(
+                        f"{self.path}: {need} more bytes would exceed the bound of {self.limit_bytes} (disk_gib)"
+                    )
+
+    def _evict(self) -> bool:
+        with self._lock:
+            for name in self._superseded:
+                self.remove(name)
+                return True
+            for name in self._partials:
+                if name not in self._writing:
+                    self.settle(self.path / name, None)
+                    return True
+            return False
+
+
+def _chunks(parts: Sequence[bytes | memoryview]) -> Iterator[list[memoryview]]:
+    """The concatenation of `parts` cut every CHUNK_BYTES, nothing copied."""
+    chunk: list[memoryview] = []
+    room = CHUNK_BYTES
+    for part in parts:
+        view = memoryview(part).cast("B")
+        while view:
+            piece, view = view[:room], view[room:]
+            chunk.append(piece)
+            room -= len(piece)
+            if not room:
+                yield chunk
+                chunk, room = [], CHUNK_BYTES
+    if chunk:
+        yield chunk

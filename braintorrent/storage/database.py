@@ -1,0 +1,124 @@
+"""The ledger's SQLite file: tables, format number, transactions, and SQLite's errors in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from braintorrent.errors import FormatError, StorageFull
+
+FORMAT = 1
+BUSY_SECONDS = 10.0  # another process reads, say for a report
+TABLES = """
+CREATE TABLE life (incarnation INTEGER PRIMARY KEY, unix REAL NOT NULL);
+CREATE TABLE announcement (  -- own ones, and those whose bytes were here; held: they still are
+    author TEXT, incarnation INTEGER, counter INTEGER, content TEXT NOT NULL, record TEXT NOT NULL,
+    raw BLOB NOT NULL, own INTEGER NOT NULL, held INTEGER NOT NULL, unix REAL NOT NULL,
+    PRIMARY KEY (author, incarnation, counter));
+CREATE TABLE refusal (
+    author TEXT, incarnation INTEGER, counter INTEGER, reason TEXT NOT NULL, unix REAL NOT NULL,
+    PRIMARY KEY (author, incarnation, counter));
+CREATE TABLE equivocation (  -- two signed statements for one version: the proof
+    author TEXT, incarnation INTEGER, counter INTEGER, first BLOB NOT NULL, second BLOB NOT NULL,
+    unix REAL NOT NULL, lifted INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE merge (  -- incarnation, counter: the own version it led to; null for a last merge
+    id INTEGER PRIMARY KEY, unix REAL NOT NULL, incarnation INTEGER, counter INTEGER,
+    below_quorum INTEGER NOT NULL, adopt INTEGER NOT NULL, last INTEGER NOT NULL);
+CREATE TABLE part (  -- skipped ones have a reason
+    merge INTEGER NOT NULL REFERENCES merge, author TEXT NOT NULL, incarnation INTEGER NOT NULL,
+    counter INTEGER NOT NULL, content TEXT NOT NULL, samples INTEGER NOT NULL, weight REAL NOT NULL,
+    norm REAL NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (merge, author));
+CREATE INDEX part_author ON part (author, incarnation, counter);
+CREATE TABLE metric (
+    id INTEGER PRIMARY KEY, unix REAL NOT NULL, incarnation INTEGER NOT NULL, counter INTEGER NOT NULL,
+    stage TEXT NOT NULL, name TEXT NOT NULL, value REAL);
+CREATE TABLE traffic (peer TEXT PRIMARY KEY, received INTEGER NOT NULL, sent INTEGER NOT NULL);
+"""
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+
+class Database:
+    """One connection, any thread, one at a time. FormatError if the file is damaged or of another release."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._notes: list[tuple[str, tuple[Any, ...]]] = []
+        uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        try:
+            self._connection = sqlite3.connect(
+                uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._prepare(read_only)
+        except sqlite3.OperationalError as error:
+            raise _translated(path, error) from None
+        except sqlite3.DatabaseError as error:
+            raise FormatError(f"{path}: damaged ({error}); restore it from a copy, or move the folder away") from None
+
+    def _prepare(self, read_only: bool) -> None:
+        execute = self._connection.execute
+        if not read_only:
+            execute("PRAGMA journal_mode = WAL")
+            execute("PRAGMA synchronous = FULL")  # in WAL mode: a commit is on the disk when it returns
+            execute("PRAGMA foreign_keys = ON")
+            execute("PRAGMA fullfsync = ON")  # macOS
+        found = execute("PRAGMA user_version").fetchone()[0]
+        if found == 0 and not read_only:
+            with self.transaction():
+                for statement in TABLES.split(";\n"):
+                    execute(statement)
+                execute(f"PRAGMA user_version = {FORMAT}")
+        elif found != FORMAT:
+            raise FormatError(f"{self.path}: ledger format {found}; this release of braintorrent reads {FORMAT}")
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, with what was noted before it; durable on leaving. StorageFull if the disk is."""
+        with self._lock:
+            notes = list(self._notes)
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    for statement, values in notes:
+                        self._connection.execute(statement, values)
+                    yield self._connection
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    raise
+            except sqlite3.OperationalError as error:
+                raise _translated(self.path, error) from None
+            del self._notes[: len(notes)]
+
+    def note(self, statement: str, *values: Any) -> None:
+        """Run a statement with the next transaction; never waits for the disk."""
+        self._notes.append((statement, values))
+
+    def flush(self) -> None:
+        """Write what was noted, if anything was; durable on return."""
+        if self._notes:
+            with self.transaction():
+                pass
+
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        """The answer to a query, what was noted before included, unless the disk is full."""
+        with self._lock:
+            with contextlib.suppress(StorageFull):
+                self.flush()
+            return self._connection.execute(query, values).fetchall()
+
+    def close(self) -> None:
+        """Flush, unless the disk is full, and close. Idempotent."""
+        with self._lock, contextlib.closing(self._connection), contextlib.suppress(StorageFull):
+            self.flush()
+
+
+def _translated(path: Path, error: sqlite3.OperationalError) -> Exception:
+    if error.sqlite_errorcode in _FULL:
+        return StorageFull(f"{path}: {error}; make room on this disk, then it goes on")
+    return error

@@ -1,0 +1,89 @@
+"""Writing so that a crash at any instant leaves the old content or the new, and a full disk is told as such."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from braintorrent.errors import StorageFull
+
+TEMPORARY = ".tmp"  # suffix of files that mean nothing until renamed
+WRITE_BACK_BYTES = 8 << 20  # smaller steps cost more calls than they win, larger ones leave all to the last fsync
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_START_WRITING = 2  # SYNC_FILE_RANGE_WRITE of sync_file_range(2)
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def temporary_path(path: Path) -> Path:
+    """A fresh name beside `path`, on the same file system, that no other process picks."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
+
+
+@contextlib.contextmanager
+def telling_full(path: Path) -> Iterator[None]:
+    """Turn the system's ways of saying "no room" into StorageFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise StorageFull(f"{path}: {os.strerror(error.errno)}; make room on this disk, then it goes on") from None
+
+
+def write_atomically(path: Path, *parts: bytes | memoryview, mode: int = 0o600) -> None:
+    """Replace `path` by `parts` in one step, durable on return. StorageFull leaves the old content."""
+    temporary = temporary_path(path)
+    with telling_full(path):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            try:
+                offset = 0
+                for part in parts:
+                    write_at(descriptor, part, offset)
+                    offset += len(memoryview(part).cast("B"))
+                sync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.rename(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """All of `data` at `offset`. Every so often the system is told to write back while the next bytes arrive."""
+    view = memoryview(data).cast("B")
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        before, offset = offset, offset + written
+        view = view[written:]
+        if _libc is not None and offset // WRITE_BACK_BYTES > before // WRITE_BACK_BYTES:
+            start = before // WRITE_BACK_BYTES * WRITE_BACK_BYTES
+            size = offset // WRITE_BACK_BYTES * WRITE_BACK_BYTES - start
+            _libc.sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(size), _START_WRITING)
+
+
+def sync(descriptor: int) -> None:
+    """What was written is on the disk when this returns, also on macOS, where fsync does not say that."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        fcntl.fcntl(descriptor, full)
+    else:
+        os.fsync(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Names made, changed or removed in the folder `path` are on the disk when this returns."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,102 @@
+"""The options of a segmentation task, and what they name: a network, a loss and an optimiser, by class name.
+
+Whatever a class does not accept is a ConfigError that names the key; nothing is guessed later, in training.
+"""
+
+from __future__ import annotations
+
+import inspect
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import monai.losses
+import monai.networks.nets
+import torch
+from pydantic import Field, ValidationInfo, field_validator
+
+from braintorrent.config import Section
+from braintorrent.errors import ConfigError
+
+
+class Options(Section):
+    """[task] of federation.toml where kind = "segmentation"."""
+
+    kind: Literal["segmentation"]
+    labels: list[str] = Field(min_length=2, max_length=256, description="class names; the index is the label's value")
+    channels: int = Field(1, ge=1, description="channels of an image")
+    dims: Literal[2, 3] = Field(3, description="2: a network on slices along the last axis; 3: on volumes")
+    spacing: list[float] | None = Field(None, description="voxel size in mm to resample to; left out: as stored")
+    network: str = Field("UNet", description="a class of monai.networks.nets")
+    network_args: dict[str, Any] = Field(
+        default_factory=dict, description="its arguments; spatial_dims, in_channels and out_channels are filled in"
+    )
+    loss: str = Field("DiceCELoss", description="a class of monai.losses")
+    loss_args: dict[str, Any] = Field(default_factory=lambda: {"to_onehot_y": True, "softmax": True})
+    optimiser: str = Field("Adam", description="a class of torch.optim")
+    lr: float = Field(1e-3, gt=0, description="learning rate")
+    optimiser_args: dict[str, Any] = Field(default_factory=dict)
+    patch: list[int] = Field(min_length=2, max_length=3, description="voxels per axis of a training patch and window")
+    batch: int = Field(4, ge=1, description="patches per step")
+    steps: int = Field(12, ge=1, description="optimiser steps per version")
+    foreground: float = Field(0.67, ge=0, le=1, description="share of patches centred on a labelled voxel")
+    flip: float = Field(0.5, ge=0, le=1, description="chance to mirror a patch left to right")
+    intensity: float = Field(0.1, ge=0, lt=1, description="random scale and shift of intensities, at most")
+    overlap: float = Field(0.25, ge=0, lt=1, description="overlap of inference windows")
+
+    @field_validator("patch")
+    @classmethod
+    def _one_size_per_axis(cls, patch: list[int], info: ValidationInfo) -> list[int]:
+        dims = info.data.get("dims", len(patch))
+        if len(patch) != dims or min(patch) < 1:
+            raise ValueError(f"needs {dims} sizes of at least 1, as dims = {dims}")
+        return patch
+
+    @field_validator("spacing")
+    @classmethod
+    def _three_sizes(cls, spacing: list[float] | None) -> list[float] | None:
+        if spacing is not None and (len(spacing) != 3 or min(spacing) <= 0):
+            raise ValueError("needs 3 sizes in mm above 0")
+        return spacing
+
+
+def make_network(options: Options, where: str) -> torch.nn.Module:
+    """A freshly initialised network or a ConfigError that names what is wrong."""
+    cls = _class(monai.networks.nets, options.network, torch.nn.Module, f"{where}: network")
+    known = {"spatial_dims": options.dims, "in_channels": options.channels, "out_channels": len(options.labels)}
+    accepted = inspect.signature(cls).parameters
+    defaults = {key: value for key, value in known.items() if key in accepted}
+    return _build(cls, {**defaults, **options.network_args}, f"{where}: network_args")
+
+
+def make_loss(options: Options, where: str) -> torch.nn.Module:
+    """The loss: called with logits [B, classes, ...] and labels [B, 1, ...]."""
+    cls = _class(monai.losses, options.loss, torch.nn.Module, f"{where}: loss")
+    return _build(cls, options.loss_args, f"{where}: loss_args")
+
+
+def make_optimiser(options: Options, parameters: Any, where: str) -> torch.optim.Optimizer:
+    """The optimiser of `parameters`."""
+    cls = _class(torch.optim, options.optimiser, torch.optim.Optimizer, f"{where}: optimiser")
+    arguments = {"lr": options.lr, **options.optimiser_args}
+    return _build(lambda **kw: cls(parameters, **kw), arguments, f"{where}: optimiser_args", signature=cls)
+
+
+def _class(module: Any, name: str, base: type, where: str) -> Any:
+    cls = getattr(module, name, None)
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        every = sorted(n for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, base))
+        near = get_close_matches(name, every, n=3, cutoff=0.4) or every[:5]
+        raise ConfigError(f"{where}: no class {name!r} in {module.__name__}; did you mean {', '.join(near)}?")
+    return cls
+
+
+def _build(make: Any, arguments: dict[str, Any], where: str, signature: Any = None) -> Any:
+    accepted = inspect.signature(signature or make).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        for key in arguments:
+            if key not in accepted:
+                raise ConfigError(f"{where}: unknown argument {key!r}; allowed: {', '.join(accepted)}")
+    try:
+        return make(**arguments)
+    except Exception as error:  # a class from outside may refuse its arguments with anything
+        raise ConfigError(f"{where}: {error}") from None

@@ -1,0 +1,134 @@
+"""Federations of real processes on this machine, with the stand-in task: small, quick, and nothing mocked."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from braintorrent.experiments.processes import Processes, introduce
+from braintorrent.node.control import read_status
+from braintorrent.protocol.version import Version
+from braintorrent.records import open_announcement
+
+TIMING = {"ask_every": 0.3, "alone_after": 5.0, "linger": 30.0, "ask_deadline": 3.0}
+
+
+@dataclass
+class Federation:
+    """Peer folders below `root`, and the processes that run them."""
+
+    root: Path
+    folders: dict[str, Path] = field(default_factory=dict)
+    processes: Processes = field(default_factory=lambda: Processes([]))
+
+    def start(self, *names: str) -> None:
+        for name in names or self.folders:
+            folder = self.folders[name]
+            self.processes.names[folder] = name
+            self.processes.last[name] = None
+            self.processes.start(folder)
+
+    def process(self, name: str) -> subprocess.Popen[bytes]:
+        return self.processes.running[self.folders[name]]
+
+    def kill(self, name: str) -> None:
+        self.process(name).kill()
+        self.process(name).wait()
+
+    def status(self, name: str) -> dict[str, Any] | None:
+        return read_status(self.folders[name])
+
+    def words(self, name: str) -> str:
+        return self.processes.last_words(self.folders[name], 40)
+
+    def ledger(self, name: str, query: str) -> list[tuple[Any, ...]]:
+        with sqlite3.connect(f"file:{self.folders[name]}/state/ledger.sqlite?mode=ro", uri=True) as database:
+            return database.execute(query).fetchall()
+
+    def until(self, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+        """Wait for something to become true; what the peers printed is in the failure."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if found := condition():
+                return found
+            time.sleep(0.1)
+        words = "\n".join(f"--- {name}\n{self.words(name)}" for name in self.folders)
+        pytest.fail(f"not within {seconds} s\n{words}")
+
+    def versions(self, name: str) -> int:
+        found = self.status(name)
+        return found["versions"] if found else 0
+
+    def has_merged(self, name: str, other: str) -> bool:
+        found = self.status(name)
+        return bool(found) and any(p["name"] == other and p["merged"] for p in found["peers"])
+
+
+@pytest.fixture
+def federate(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
+    """Make a federation of stand-in labs: federate("lab-a", "lab-b", task={...}, stop={...})."""
+    made: list[Federation] = []
+
+    def make(*names: str, task: dict[str, Any] | None = None, acquainted: bool = True, **peer: Any) -> Federation:
+        root = tmp_path / f"federation-{len(made)}"
+        root.mkdir()
+        standin = {"kind": "standin", "size": 2000, "steps": 5, "seconds": 0.2, **(task or {})}
+        (root / "federation.toml").write_text(tomli_w.dumps({"format": 1, "id": "testing-0001", "task": standin}))
+        federation = Federation(root)
+        for name in names:
+            folder = federation.folders[name] = root / name
+            folder.mkdir()
+            content = {"name": name, "listen": "127.0.0.1:0", "timing": TIMING, **peer}
+            (folder / "peer.toml").write_text(tomli_w.dumps(content))
+        if acquainted:
+            introduce(federation.folders.values())
+        made.append(federation)
+        return federation
+
+    yield make
+    for federation in made:
+        for process in federation.processes.running.values():
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def braintorrent(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """The command line, as a user types it."""
+    command = [sys.executable, "-m", "braintorrent", *map(str, arguments)]
+    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200"}
+    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=60, env=environment)
+
+
+@pytest.fixture
+def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+    return braintorrent
+
+
+def announcements(federation: Federation, name: str) -> dict[tuple[str, Version], str]:
+    """(author, version) -> content of every announcement in a peer's ledger, signatures checked."""
+    found = {}
+    for (raw,) in federation.ledger(name, "SELECT raw FROM announcements"):
+        announcement = open_announcement(raw)
+        found[announcement.author, announcement.version] = announcement.content
+    return found
+
+
+@pytest.fixture
+def stated() -> Callable[[Federation, str], dict[tuple[str, Version], str]]:
+    return announcements
+
+
+def as_json(text: str) -> Any:
+    return json.loads(text.strip().splitlines()[-1])

@@ -1,0 +1,226 @@
+"""A whole exchange over real TLS sockets: hello, ask, blobs with resume; restarts; a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+
+import psutil
+import pytest
+
+from braintorrent.errors import BusyError, ConfigError, Gone, Refused, StorageFull, Unreachable
+from braintorrent.network import limits
+from braintorrent.protocol.messages import Announcement, AskMessage, TellMessage
+from braintorrent.protocol.version import Version
+from braintorrent.records import sign_announcement
+
+ASK = AskMessage(None, {})
+
+
+def announced(lab, counter=1):
+    d = "ab" * 32
+    statement = Announcement("test-federation", lab.id, Version(7, counter), d, 20, 12, 3.5, d, d, 300, False)
+    return sign_announcement(lab.identity, statement)
+
+
+async def test_hello_ask_and_a_blob(pair, sink):
+    async with pair() as (a, b, client, address):
+        assert await client.identify(address) == b.id
+        assert await client.hello(b.id, address, a.say()) == b.say()
+        b.tell = TellMessage((announced(b),), "final", True, {a.id: ("127.0.0.1:1", "[::1]:2")}, ("cd" * 32,))
+        ask = AskMessage(announced(a, 3), {b.id: Version(7, 0), a.id: Version(7, 3)}, (1, 4), "seeking")
+        told = await client.ask(b.id, address, ask, 5)
+        assert told == b.tell
+        assert told.announcements[0].raw == b.tell.announcements[0].raw
+        assert b.asked == [ask]
+        content = os.urandom(5 * limits.MIB + 17)
+        await client.fetch(b.id, address, b.put(content), len(content), sink)
+        assert sink.data == content
+        assert await client.fetch_small(b.id, address, b.put(b"record"), 100) == b"record"
+
+
+async def test_bytes_are_counted_by_peer_on_both_sides(labs, sink):
+    a, b = labs
+    content = os.urandom(100_000)
+    async with b.serve() as server, a.call() as client:
+        await client.fetch(b.id, str(server.address), b.put(content), len(content), sink)
+        await client.hello(b.id, str(server.address), a.say())
+        assert client.received == server_side(server.sent, b.id)
+        assert client.sent == server_side(server.received, b.id)
+        assert client.received[b.id] > len(content)
+
+
+def server_side(counter, peer):
+    assert len(counter) == 1
+    return {peer: next(iter(counter.values()))}
+
+
+@pytest.mark.parametrize("offset", [1, 1_000_000, 2_499_999])
+async def test_a_fetch_resumes_where_it_stopped(pair, sink, offset):
+    content = os.urandom(2_500_000)
+    async with pair() as (_, b, client, address):
+        await client.fetch(b.id, address, b.put(content), len(content), sink, offset)
+        assert sink.data == content[offset:]
+
+
+async def test_nothing_left_to_fetch_asks_for_nothing(pair, sink):
+    async with pair() as (_, b, client, address):
+        await client.fetch(b.id, address, "0" * 64, 10, sink, 10)
+        assert not sink.data
+
+
+async def test_a_blob_that_is_not_there_is_gone(pair, sink):
+    async with pair() as (_, b, client, address):
+        with pytest.raises(Gone):
+            await client.fetch(b.id, address, "0" * 64, 10, sink)
+        with pytest.raises(Gone):
+            await client.fetch_small(b.id, address, "0" * 64, 10)
+
+
+@pytest.mark.parametrize("fault", [StorageFull("no room"), OSError("broken disk"), ValueError("chunk")])
+async def test_what_a_sink_raises_reaches_the_caller(pair, fault):
+    class Broken:
+        def write(self, data):
+            raise fault
+
+    content = os.urandom(3 * limits.MIB)
+    async with pair() as (_, b, client, address):
+        with pytest.raises(type(fault), match=str(fault)):
+            await client.fetch(b.id, address, b.put(content), len(content), Broken())
+
+
+async def test_many_first_contacts_at_once_introduce_once(labs):
+    a, b = labs
+    b.greeted.add(a.id)
+    async with b.serve() as server, a.call() as client:
+        told = await asyncio.gather(*(client.ask(b.id, str(server.address), ASK, 10) for _ in range(20)))
+        assert told == [b.tell] * 20
+        assert client._remotes[b.id].introductions == 1
+
+
+async def test_a_restarted_peer_is_met_again(labs):
+    a, b = labs
+    async with a.call() as client:
+        async with b.serve() as server:
+            address = server.address
+            await client.hello(b.id, str(address), a.say())
+            await client.ask(b.id, str(address), ASK, 5)
+        with pytest.raises(Unreachable):
+            await client.ask(b.id, str(address), ASK, 5)
+        b.greeted.clear()
+        async with b.serve(str(address)):
+            with pytest.raises(Refused) as caught:
+                await client.ask(b.id, str(address), ASK, 5)
+            assert caught.value.reason == "hello"
+            await client.hello(b.id, str(address), a.say())
+            assert await client.ask(b.id, str(address), ASK, 5) == b.tell
+
+
+async def test_two_peers_call_each_other(labs):
+    a, b = labs
+    async with a.serve() as at_a, b.serve() as at_b, a.call() as from_a, b.call() as from_b:
+        answers = await asyncio.gather(
+            from_a.hello(b.id, str(at_b.address), a.say()), from_b.hello(a.id, str(at_a.address), b.say())
+        )
+        assert answers == [b.say(), a.say()]
+
+
+@pytest.mark.parametrize(
+    ("listen", "dial"), [("[::1]:0", "[::1]"), ("[::]:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1")]
+)
+async def test_listens_on_ipv4_and_ipv6(labs, listen, dial):
+    if "[" in listen and not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    a, b = labs
+    async with b.serve(listen) as server, a.call() as client:
+        assert await client.identify(f"{dial}:{server.address.port}") == b.id
+
+
+async def test_a_port_in_use_is_named(labs):
+    a, b = labs
+    async with b.serve() as server:
+        with pytest.raises(BusyError, match=str(server.address.port)):
+            await a.serve(str(server.address)).__aenter__()
+    with pytest.raises(ConfigError, match="host:port"):
+        await a.serve("nonsense").__aenter__()
+
+
+async def test_closing_refuses_what_is_new_and_finishes_what_runs(labs):
+    a, b = labs
+    content = os.urandom(40 * limits.MIB)
+    blob, begun, go_on = b.put(content), asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Slow:
+        got = 0
+
+        def write(self, data):
+            if not self.got:
+                loop.call_soon_threadsafe(begun.set)
+                asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
+            self.got += len(data)
+
+    async with b.serve() as server, a.call() as client:
+        address, slow = str(server.address), Slow()
+        await client.hello(b.id, address, a.say())
+        fetching = asyncio.create_task(client.fetch(b.id, address, blob, len(content), slow))
+        await begun.wait()
+        closing = asyncio.create_task(server.close(20))
+        await asyncio.sleep(0.05)
+        with pytest.raises(Unreachable) as caught:
+            await client.ask(b.id, address, ASK, 5)
+        assert caught.value.reason == "closing"
+        go_on.set()
+        await fetching
+        assert slow.got == len(content)
+        await closing
+        await server.close()
+
+
+async def test_closing_does_not_wait_for_a_stuck_reader_beyond_the_deadline(labs):
+    a, b = labs
+    content = os.urandom(40 * limits.MIB)
+    begun, release, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
+
+    class Stuck:
+        def write(self, data):
+            loop.call_soon_threadsafe(begun.set)
+            asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
+
+    async with b.serve() as server, a.call() as client:
+        fetching = asyncio.create_task(
+            client.fetch(b.id, str(server.address), b.put(content), len(content), Stuck())
+        )
+        await begun.wait()
+        async with asyncio.timeout(3):
+            await server.close(0.2)
+        release.set()
+        with pytest.raises(Unreachable):
+            await fetching
+
+
+async def test_nothing_is_left_behind(labs, sink):
+    a, b = labs
+    content = os.urandom(3 * limits.MIB)
+    blob = b.put(content)
+
+    async def once():
+        async with b.serve() as server, a.call() as client:
+            address = str(server.address)
+            await client.hello(b.id, address, a.say())
+            await client.fetch(b.id, address, blob, len(content), sink)
+            dangling = asyncio.create_task(client.fetch(b.id, address, blob, len(content), sink))
+            _, half_open = await asyncio.open_connection(*server.address)  # never speaks TLS
+            await asyncio.sleep(0.01)
+            dangling.cancel()
+            await asyncio.gather(dangling, return_exceptions=True)
+        half_open.close()
+        await asyncio.sleep(0.05)
+
+    process = psutil.Process()
+    await once()  # whatever is opened once and for all
+    before = process.num_fds(), process.num_threads(), len(asyncio.all_tasks())
+    for _ in range(3):
+        await once()
+    assert (process.num_fds(), process.num_threads(), len(asyncio.all_tasks())) == before

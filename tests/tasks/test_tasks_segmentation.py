@@ -1,0 +1,178 @@
+"""Segmentation: what it refuses at start, what its batches are, and that Dice is MONAI's Dice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import DiceMetric
+
+from braintorrent import plugins
+from braintorrent.errors import ConfigError, DataError
+
+
+def open_task(options: dict[str, Any], folder: Path) -> Any:
+    return plugins.load("tasks", "segmentation").open_task(options, folder, "cpu", "federation.toml: task")
+
+
+def save(folder: Path, name: str, array: np.ndarray) -> None:
+    import nibabel
+
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / name)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"network": "UNett"}, "network: no class 'UNett'.*UNet"),
+        ({"network": "nn"}, "network: no class 'nn'"),
+        ({"network_args": {"chanels": [4]}}, "network_args: unknown argument 'chanels'; allowed: .*channels"),
+        ({"network_args": {"channels": [4, 8], "strides": []}}, "network_args: "),
+        ({"network_args": {"channels": [4, 8], "strides": [2], "out_channels": 2}}, "do not work on a patch"),
+        ({"patch": [13, 12, 12]}, "do not work on a patch"),
+        ({"patch": [12, 12]}, "patch: .*3 sizes"),
+        ({"spacing": [1.0, 1.0]}, "spacing: .*3 sizes"),
+        ({"loss": "DiceLos"}, "loss: no class 'DiceLos'.*DiceLoss"),
+        ({"loss_args": {"sigmoyd": True}}, "loss_args: unknown argument 'sigmoyd'"),
+        ({"optimiser": "Adm"}, "optimiser: no class 'Adm'.*Adam"),
+        ({"optimiser_args": {"momentum": 0.9}}, "optimiser_args: unknown argument 'momentum'"),
+        ({"lr": 0.0}, "lr: "),
+        ({"batchsize": 2}, "batchsize: unknown key; allowed: .*batch"),
+    ],
+)
+def test_a_wrong_option_is_named(options: dict[str, Any], folder: Path, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=f"^federation.toml: task: .*{said}") as caught:
+        open_task(options | change, folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_scans_that_cannot_be_used_are_refused_without_their_names(
+    options: dict[str, Any], folder: Path, rewrite: Any
+) -> None:
+    def refused(said: str) -> None:
+        with pytest.raises(DataError, match=said) as caught:
+            open_task(options, folder)
+        assert "\n" not in str(caught.value)
+        assert "training0" not in str(caught.value)  # a file name may be a patient's
+
+    image, label = folder / "imagesTr" / "training0.nii.gz", folder / "labelsTr" / "training0.nii.gz"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    refused("training case 0: the image file is not readable")
+    image.unlink()
+    refused("training case 0: the image file is missing")
+    image.write_bytes(whole)
+    save(folder, "labelsTr/training0.nii.gz", np.zeros((16, 18, 13), np.uint8))
+    refused("training case 0: image 16 x 18 x 14 and label 16 x 18 x 13 differ in shape")
+    save(folder, "labelsTr/training0.nii.gz", np.full((16, 18, 14), 3, np.uint8))
+    refused("training case 0: label value 3 is unknown; task.labels has 0 to 2")
+    save(folder, "labelsTr/training0.nii.gz", np.ones((16, 18, 14), np.uint8))
+    save(folder, "imagesTr/training0.nii.gz", np.full((16, 18, 14), np.nan, np.float32))
+    refused("not finite")
+    save(folder, "imagesTr/training0.nii.gz", np.zeros((16, 18, 14, 2), np.float32))
+    refused("the image has 2 channels; task.channels says 1")
+    label.unlink()
+    rewrite(folder, training=[])
+    refused("no training cases")
+    rewrite(folder, training=["only a path"])
+    refused("training case 0: needs an image and a label")
+    (folder / "dataset.json").write_text("[")
+    refused("dataset.json: not readable")
+    (folder / "dataset.json").unlink()
+    refused("dataset.json: no such file")
+
+
+def test_a_batch_follows_from_seed_and_step_alone(options: dict[str, Any], folder: Path) -> None:
+    task, again = open_task(options, folder), open_task(options, folder)
+    for _ in range(3):  # a random state of its own would show
+        task.batch(5, 0)
+    ours, theirs = task.batch(5, 7), again.batch(5, 7)
+    assert torch.equal(ours["image"], theirs["image"])
+    assert torch.equal(ours["label"], theirs["label"])
+    assert not torch.equal(ours["image"], task.batch(6, 7)["image"])
+    assert not torch.equal(ours["image"], task.batch(5, 8)["image"])
+    assert ours["image"].shape == ours["label"].shape == (2, 1, 12, 12, 12)
+    assert (ours["image"].dtype, ours["label"].dtype) == (torch.float32, torch.uint8)
+
+
+def test_each_case_is_seen_once_per_epoch(options: dict[str, Any], folder: Path) -> None:
+    task = open_task(options | {"batch": 3, "flip": 0.0, "patch": [16, 18, 14], "intensity": 0.0}, folder)
+    whole = {case.image.sum().item() for case in task._parts["training"]}
+    assert len(whole) == 3
+    for step in range(4):
+        assert {image.sum().item() for image in task.batch(0, step)["image"]} == whole
+
+
+def test_dice_is_monais(options: dict[str, Any], folder: Path) -> None:
+    task = open_task(options, folder)
+    model = task.network(3)
+    (prediction,) = task.evaluate(model, "test", arrays=True)
+    metric = DiceMetric(include_background=False, num_classes=3, reduction="none")
+    per_class = metric(torch.tensor(prediction.output)[None, None], torch.tensor(prediction.truth)[None, None])[0]
+    assert prediction.metrics["dice_ball"] == pytest.approx(per_class[0].item())
+    assert prediction.metrics["dice_core"] == pytest.approx(per_class[1].item())
+    assert prediction.metrics["dice"] == pytest.approx(per_class.mean().item())
+    assert prediction.image.shape == (1, 16, 18, 14)
+    assert prediction.case == "test case 0"
+
+
+def test_a_class_absent_from_a_case_does_not_count(options: dict[str, Any], folder: Path) -> None:
+    save(folder, "labelsTr/test0.nii.gz", (np.indices((16, 18, 14))[0] < 8).astype(np.uint8))
+    task = open_task(options, folder)
+    (prediction,) = task.evaluate(task.network(3), "test")
+    assert set(prediction.metrics) == {"dice", "dice_ball"}
+    assert prediction.metrics["dice"] == prediction.metrics["dice_ball"]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_it_learns(options: dict[str, Any], folder: Path, dims: int) -> None:
+    task = open_task(options | {"dims": dims, "patch": [12] * dims, "lr": 0.01}, folder)
+    model = task.network(0)
+    optimiser = task.optimiser(model.parameters())
+    before = task.evaluate(model, "test")[0].metrics["dice"]
+    model.train()
+    for step in range(120):
+        optimiser.zero_grad()
+        task.loss(model, task.batch(0, step)).backward()
+        optimiser.step()
+    after = task.evaluate(model, "test")[0].metrics["dice"]
+    assert after > before + 0.3
+
+
+def test_spacing_and_orientation_are_brought_to_one_form(options: dict[str, Any], folder: Path) -> None:
+    import nibabel
+
+    for name in ("imagesTr/test0.nii.gz", "labelsTr/test0.nii.gz"):
+        stored = nibabel.load(folder / name)
+        flipped = nibabel.Nifti1Image(np.asarray(stored.dataobj)[::-1], np.diag([-2.0, 1.0, 1.0, 1.0]))
+        nibabel.save(flipped, folder / name)
+    task = open_task(options | {"spacing": [1.0, 1.0, 1.0]}, folder)
+    (prediction,) = task.evaluate(task.network(0), "test", arrays=True)
+    assert prediction.truth.shape == (31, 18, 14)
+    whole = open_task(options, folder).evaluate(task.network(0), "test", arrays=True)[0].truth
+    assert whole.shape == (16, 18, 14)
+    assert np.array_equal(prediction.truth[::2], whole)
+
+
+def test_scans_smaller_than_a_patch_are_padded(options: dict[str, Any], folder: Path) -> None:
+    task = open_task(options | {"patch": [20, 20, 20]}, folder)
+    assert task.batch(0, 0)["image"].shape == (2, 1, 20, 20, 20)
+    assert task.evaluate(task.network(0), "validation")[0].metrics["dice"] >= 0
+
+
+def test_a_part_without_cases_is_empty(options: dict[str, Any], folder: Path, rewrite: Any) -> None:
+    rewrite(folder, validation=[], test=["imagesTs/unlabelled.nii.gz"])
+    task = open_task(options, folder)
+    assert task.evaluate(task.network(0), "validation") == []
+    assert task.evaluate(task.network(0), "test") == []
+
+
+def test_the_same_seed_gives_the_same_network(options: dict[str, Any], folder: Path) -> None:
+    task = open_task(options, folder)
+    first, second, other = task.network(1), task.network(1), task.network(2)
+    pairs = list(zip(first.parameters(), second.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
