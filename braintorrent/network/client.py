@@ -24,24 +24,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 
 from braintorrent.errors import BadMessage, Gone, Refused, RemoteError, Unreachable
 from braintorrent.network import limits
 from braintorrent.network.address import Address, parse_address
+from braintorrent.network.body import Sink, pour
 from braintorrent.network.tls import certificate, certified, client_context, shown_certificate, to_der
 from braintorrent.network.wire import Hello, clean, decode_error, decode_hello, decode_tell, encode_ask, encode_hello
 from braintorrent.protocol.messages import AskMessage, TellMessage
 from braintorrent.records import Identity, digest, short
-
-
-class Sink(Protocol):
-    """Where fetched bytes go, in order. Called from a worker thread, never twice at once."""
-
-    def write(self, data: memoryview) -> object:
-        """Take the next bytes; whatever it raises ends the fetch and reaches its caller."""
 
 
 @dataclass
@@ -126,7 +120,8 @@ class Client:
             part = f"bytes {offset}-{size - 1}/{size}" if offset else None
             if response.content_length != size - offset or response.headers.get("Content-Range") != part:
                 raise BadMessage(f"{short(peer)} offers another size for blob {blob[:16]}", reason="size")
-            await self._pour(response.content, peer, sink)
+            self.received[peer] += size - offset
+            await pour(response, size - offset, sink, self._threads)
 
     async def fetch_small(self, peer: str, address: str, blob: str, size_cap: int) -> bytes:
         """A whole blob of at most `size_cap` bytes, its digest checked."""
@@ -146,23 +141,6 @@ class Client:
         data = await _capped(content, cap)
         self.received[peer] += len(data)
         return data
-
-    async def _pour(self, content: aiohttp.StreamReader, peer: str, sink: Sink) -> None:
-        """Hash and write in a thread while the next bytes arrive; READ_BUFFER bounds what waits meanwhile."""
-        loop = asyncio.get_running_loop()
-        writing: asyncio.Future[object] | None = None
-        try:
-            while chunk := await content.readany():
-                self.received[peer] += len(chunk)
-                if writing is not None:
-                    await asyncio.wait([writing])
-                    writing.result()
-                writing = loop.run_in_executor(self._threads, sink.write, memoryview(chunk))
-        finally:
-            if writing is not None:
-                await asyncio.wait([writing])  # the sink is the caller's again only when no thread is in it
-        if writing is not None:
-            writing.result()
 
     @asynccontextmanager
     async def _exchange(
@@ -232,7 +210,7 @@ def _session(pin: bytes, context: ssl.SSLContext) -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(
             total=None, sock_connect=limits.HANDSHAKE_SECONDS, sock_read=limits.STALL_SECONDS
         ),
-        read_bufsize=limits.READ_BUFFER, max_line_size=limits.LINE_BYTES, max_field_size=limits.LINE_BYTES,
+        max_line_size=limits.LINE_BYTES, max_field_size=limits.LINE_BYTES,
         skip_auto_headers=["Accept", "Accept-Encoding", "Content-Type", "User-Agent"],
     )  # fmt: skip
 

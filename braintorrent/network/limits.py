@@ -28,8 +28,8 @@ LINE_BYTES = 2 * KIB  # request or status line, and each header; ours stay below
 HEADERS = 32  # headers in one message; ours have at most 6
 CONNECTIONS = 256  # accepted at once; asyncio holds 256 KiB for each TLS connection
 STREAMS_PER_PEER = 8  # blobs served to one peer at once; more would only share its bandwidth
-READ_BUFFER = 512 * KIB  # fetched bytes waiting for the disk; twice this and the socket is no longer read
 BLOCK = MIB  # blob bytes read and written at a time
+BLOCKS = 4  # of a fetch: one being written, one being filled, two for a disk that hesitates
 
 # Time, seconds.
 HANDSHAKE_SECONDS = 10.0  # TCP connection and TLS handshake, each
@@ -37,9 +37,9 @@ HELLO_SECONDS = 15.0  # a whole hello, introduction included
 BODY_SECONDS = 10.0  # a request body must arrive whole
 LINGER_SECONDS = 2.0  # to drain a declined body, so that the caller gets to read why
 IDLE_SECONDS = 30.0  # a silent connection is closed, be it before or after a request
-STALL_SECONDS = 30.0  # a fetch with no new byte for so long has failed; it resumes where it stopped
+STALL_SECONDS = 30.0  # an answer with no new byte for so long has failed
 CLOSE_SECONDS = 5.0  # for a peer in the middle of a download when this one leaves
-BYTES_PER_SECOND = 16 * KIB  # slower is a stuck peer, not a slow line: 100 MB would take two hours
+BYTES_PER_SECOND = 32 * KIB  # slower over a BLOCK, and the peer is stuck rather than slow; a fetch can be resumed
 
 # Discovery.
 SIGHTINGS = 1024  # mDNS names believed at once; a flood of records costs no more

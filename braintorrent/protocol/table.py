@@ -55,8 +55,11 @@ class Entry:
 
     def usable(self, version: Version) -> bool:
         """Whether this version may be fetched, merged and told."""
-        spoiled = version.incarnation in self.quarantined or len(self.quarantined) >= MAX_QUARANTINED
-        return not spoiled and version not in self.refused
+        return not self.spoiled(version.incarnation) and version not in self.refused
+
+    def spoiled(self, incarnation: int) -> bool:
+        """Whether nothing of this life of the author is believed."""
+        return incarnation in self.quarantined or len(self.quarantined) >= MAX_QUARANTINED
 
     def lacks(self, version: Version) -> bool:
         """Whether this version would be worth fetching: usable, newer than held, not older than merged."""
@@ -105,10 +108,10 @@ class Table:
     def note(self, announcement: Announcement, source: str) -> Equivocation | None:
         """`source` offers this version. Equivocation if it contradicts what was seen of the same version."""
         entry, version = self.entry(announcement.author), announcement.version
+        if entry.spoiled(version.incarnation):
+            return None
         before = entry.seen.get(version)
         if before is not None and before.content != announcement.content:
-            if version.incarnation in entry.quarantined:
-                return None
             self.quarantine(announcement.author, version.incarnation)
             return Equivocation(before, announcement)
         _remember(entry.seen, version, announcement, MAX_SEEN)

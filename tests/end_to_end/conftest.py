@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ import tomli_w
 
 from braintorrent.experiments.processes import Processes, introduce
 from braintorrent.node.control import read_status
-from braintorrent.protocol.version import Version
-from braintorrent.records import open_announcement
+from braintorrent.storage import Ledger, StatePaths
 
 TIMING = {"ask_every": 0.3, "alone_after": 5.0, "linger": 30.0, "ask_deadline": 3.0}
 
@@ -52,9 +50,10 @@ class Federation:
     def words(self, name: str) -> str:
         return self.processes.last_words(self.folders[name], 40)
 
-    def ledger(self, name: str, query: str) -> list[tuple[Any, ...]]:
-        with sqlite3.connect(f"file:{self.folders[name]}/state/ledger.sqlite?mode=ro", uri=True) as database:
-            return database.execute(query).fetchall()
+    @contextmanager
+    def ledger(self, name: str) -> Iterator[Ledger]:
+        with Ledger(StatePaths(self.folders[name]).ledger, read_only=True) as ledger:
+            yield ledger
 
     def until(self, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
         """Wait for something to become true; what the peers printed is in the failure."""
@@ -114,21 +113,3 @@ def braintorrent(*arguments: str | Path, check: bool = True) -> subprocess.Compl
 @pytest.fixture
 def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
     return braintorrent
-
-
-def announcements(federation: Federation, name: str) -> dict[tuple[str, Version], str]:
-    """(author, version) -> content of every announcement in a peer's ledger, signatures checked."""
-    found = {}
-    for (raw,) in federation.ledger(name, "SELECT raw FROM announcements"):
-        announcement = open_announcement(raw)
-        found[announcement.author, announcement.version] = announcement.content
-    return found
-
-
-@pytest.fixture
-def stated() -> Callable[[Federation, str], dict[tuple[str, Version], str]]:
-    return announcements
-
-
-def as_json(text: str) -> Any:
-    return json.loads(text.strip().splitlines()[-1])

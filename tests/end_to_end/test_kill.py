@@ -1,0 +1,97 @@
+"""Kill -9 at random instants: versions never go back, one version never has two contents, the others go on."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from braintorrent.protocol.version import NOTHING, Version
+from braintorrent.records import open_announcement
+from braintorrent.storage import BlobStore, StatePaths
+
+QUICK = {"ask_every": 0.2, "alone_after": 1.0, "linger": 5.0, "ask_deadline": 3.0, "checkpoint_every": 0.05}
+
+
+class Witness:
+    """Sees every ledger again and again, and remembers all that any peer ever signed."""
+
+    def __init__(self, labs) -> None:
+        self.labs, self.contents, self.newest = labs, {}, {}
+
+    def look(self) -> None:
+        for name in self.labs.folders:
+            with self.labs.ledger(name) as ledger:
+                rows = ledger._database.rows("SELECT raw, own FROM announcement")
+            for raw, own in rows:
+                a = open_announcement(raw)
+                before = self.contents.setdefault((a.author, a.version), a.content)
+                assert before == a.content, f"{a.version} of {name} has two contents"
+                if own:
+                    self.newest[name] = max(self.newest.get(name, NOTHING), a.version)
+
+
+def published(labs, name: str) -> Version:
+    with labs.ledger(name) as ledger:
+        newest = ledger.newest()
+    return newest.version if newest else NOTHING
+
+
+def whole(labs, name: str) -> list[str]:
+    paths = StatePaths(labs.folders[name])
+    with labs.ledger(name) as ledger:
+        return ledger.check(BlobStore(paths.blobs, 2**40))
+
+
+def kill_and_return(labs, kills: int, seed: int, backup: Path) -> None:
+    """Kill one of the labs at a random instant, `kills` times; every fourth time bring back an older copy of its folder."""
+    rng, witness, names = random.Random(seed), Witness(labs), list(labs.folders)
+    labs.start()
+    labs.until(lambda: all(labs.versions(name) >= 1 for name in names))
+    for round_ in range(kills):
+        name = rng.choice(names)
+        others = [other for other in names if other != name]
+        time.sleep(rng.uniform(0.0, 0.8))
+        labs.kill(name)
+        assert whole(labs, name) == []
+        witness.look()
+        before, elsewhere = published(labs, name), {other: published(labs, other) for other in others}
+        state = StatePaths(labs.folders[name]).path
+        copy = backup / name
+        if round_ % 4 == 3 and copy.exists():
+            shutil.rmtree(state)
+            shutil.copytree(copy, state)
+            (state / "key").chmod(0o600)
+        elif not copy.exists():
+            shutil.copytree(state, copy)
+        labs.start(name)
+        labs.until(lambda n=name, b=before: published(labs, n) > b)
+        merged_again = published(labs, name)
+
+        def seen_by_others() -> bool:
+            found = [labs.status(other) for other in others]
+            rows = [p for f in found if f for p in f["peers"] if p["name"] == name and p["merged"]]
+            return len(rows) == len(others) and all(_version(p["merged"]) >= merged_again for p in rows)
+
+        labs.until(seen_by_others)
+        witness.look()
+        for other in others:
+            assert published(labs, other) > elsewhere[other], f"{other} stood still while {name} was away"
+
+
+def _version(text: str) -> Version:
+    return Version(*map(int, text.split(".")))
+
+
+def test_twenty_kills(federate, tmp_path):
+    labs = federate("lab-a", "lab-b", "lab-c", task={"seconds": 0.15, "size": 20_000}, timing=QUICK)
+    kill_and_return(labs, 20, seed=0, backup=tmp_path / "backup")
+
+
+@pytest.mark.soak
+def test_three_hundred_kills(federate, tmp_path):
+    labs = federate("lab-a", "lab-b", "lab-c", task={"seconds": 0.15, "size": 20_000}, timing=QUICK)
+    kill_and_return(labs, 300, seed=1, backup=tmp_path / "backup")

@@ -1,0 +1,130 @@
+"""Fetches: never two of one author, limits respected, everyone gets a turn, a bad source is left alone for a while."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from braintorrent.protocol.contacts import NEVER, Contacts
+from braintorrent.protocol.fetches import Fetches
+from braintorrent.protocol.messages import Announcement
+from braintorrent.protocol.policy import Policy
+from braintorrent.protocol.table import Table
+from braintorrent.protocol.version import Version
+
+PEERS = "abcdefgh"
+
+
+def said(author: str, counter: int = 1) -> Announcement:
+    return Announcement("fed", author, Version(1, counter), f"{author}{counter}", 1, 1, 1.0, "", "", 1, False)
+
+
+def make(peers: str = PEERS, **policy: int) -> Fetches:
+    rules, rng = Policy(**policy), Random(2)  # type: ignore[arg-type]
+    contacts = Contacts(rules, rng)
+    for peer in peers:
+        contacts.sighted(peer, f"{peer}:1", 0.0)
+    return Fetches(rules, rng, Table(), contacts)
+
+
+@given(
+    st.integers(1, 4), st.integers(1, 6),
+    st.lists(st.tuples(st.sampled_from(["hear", "ok", "bad", "merge"]), st.sampled_from(PEERS), st.integers(1, 9)), max_size=60),
+)  # fmt: skip
+def test_limits_hold_whatever_happens(at_once: int, max_merge: int, events: list[tuple[str, str, int]]) -> None:
+    fetches = make(max_fetches=at_once, max_merge=max_merge)
+    for now, (event, author, counter) in enumerate(events):
+        flight = fetches.flying.get(author)
+        if event == "hear":
+            fetches.table.note(said(author, counter), author)
+        elif event == "merge":
+            for a in fetches.table.candidates():
+                fetches.table.merge(a)
+        elif flight is not None:
+            fetches.ended(flight)
+            fetches.table.hold(flight) if event == "ok" else fetches.failed(flight, author, float(now))
+        before = dict(fetches.flying)
+        begun = list(fetches.start(float(now)))
+        assert len({f.announcement.author for f in begun} | before.keys()) == len(begun) + len(before)
+        assert len(fetches.flying) <= at_once
+        assert len(fetches.flying.keys() | fetches.table.fresh.keys()) <= max_merge
+        assert list(fetches.start(float(now))) == []
+
+
+def test_a_newer_version_of_a_model_in_hand_needs_no_room() -> None:
+    fetches = make(max_merge=1)
+    fetches.table.hold(said("a"))
+    fetches.table.note(said("a", 2), "a")
+    fetches.table.note(said("b"), "b")
+    assert [f.announcement for f in fetches.start(0.0)] == [said("a", 2)]
+
+
+def test_for_the_last_merge_there_is_room_for_everyone() -> None:
+    fetches = make(max_merge=2, max_fetches=99)
+    for author in PEERS:
+        fetches.table.note(said(author), author)
+    assert len(list(fetches.start(0.0))) == 2
+    assert len(list(fetches.start(0.0, everyone=True))) == len(PEERS) - 2
+
+
+def test_with_more_authors_than_room_everyone_gets_a_turn() -> None:
+    fetches, fetched = make(max_merge=1, max_fetches=1), set()
+    for counter in range(1, 60):
+        for author in PEERS:
+            fetches.table.note(said(author, counter), author)
+        for fetch in list(fetches.start(0.0)):
+            fetches.ended(fetch.announcement)
+            fetches.table.hold(fetch.announcement)
+            fetched.add(fetch.announcement.author)
+        for a in fetches.table.candidates():
+            fetches.table.merge(a)
+    assert fetched == set(PEERS)
+
+
+def test_the_author_is_asked_first_then_others_and_a_bad_source_later_again() -> None:
+    fetches = make("ab", max_fetches=1)
+    for source in "ba":
+        fetches.table.note(said("a"), source)
+    (first,) = fetches.start(0.0)
+    assert first.source == "a"
+    fetches.ended(first.announcement)
+    fetches.failed(first.announcement, "a", 0.0)
+    (second,) = fetches.start(0.0)
+    assert second.source == "b"
+    fetches.ended(second.announcement)
+    fetches.failed(second.announcement, "b", 1.0)
+    assert list(fetches.start(1.0)) == []
+    assert not fetches.coming()
+    assert fetches.next_deadline(1.0) == fetches.policy.ask_every
+    (third,) = fetches.start(fetches.policy.ask_every)
+    assert third.source == "a"
+
+
+def test_when_the_newest_cannot_be_had_an_older_one_will_do() -> None:
+    fetches = make("b")
+    fetches.table.note(said("a", 2), "gone")
+    fetches.table.note(said("a", 1), "b")
+    (fetch,) = fetches.start(0.0)
+    assert (fetch.announcement, fetch.source) == (said("a", 1), "b")
+
+
+@pytest.mark.parametrize("where", ["unknown", "silent"])
+def test_nobody_who_does_not_answer_is_fetched_from(where: str) -> None:
+    fetches = make("s")
+    fetches.contacts.failed("s", "no answer", 0.0)
+    fetches.table.note(said("a"), {"unknown": "u", "silent": "s"}[where])
+    assert list(fetches.start(0.0)) == []
+    assert not fetches.coming()
+    assert fetches.next_deadline(0.0) == NEVER
+
+
+def test_a_full_disk_pauses_and_resumes() -> None:
+    fetches = make("a")
+    fetches.table.note(said("a"), "a")
+    fetches.paused_until = 10.0
+    assert list(fetches.start(9.9)) == []
+    assert fetches.next_deadline(9.9) == 10.0
+    assert len(list(fetches.start(10.0))) == 1
