@@ -126,7 +126,8 @@ class Method:
     def combine(self, blocks: Sequence[NDArray[Any]], weights: Sequence[float], out: NDArray[Any]) -> None:
         """Write the merged block to `out`: sum_j w_j W_j over 1-D float32 or float64 blocks of equal length.
 
-        Blocks come in order of peer id; `out` may be blocks' own scratch but never aliases one of them.
+        Blocks come in order of peer id and are only read; `out` aliases none of them. Called by two threads at
+        once, for different blocks.
         """
         from braintorrent.weights import weighted_mean
 

@@ -17,11 +17,13 @@ from braintorrent.cli._folder import folder_argument
 @click.option("--watch", is_flag=True, help="Keep showing it until Ctrl-C or the peer ends.")
 def status(folder: Path, as_json: bool, watch: bool) -> None:
     """Show what the peer running in FOLDER is doing. Exit code 1 if none runs there."""
-    from braintorrent.node.control import read_status
+    from braintorrent.node.control import last_status, read_status
 
     found = read_status(folder)
     if found is None:
-        raise click.ClickException(f"no peer runs in {folder}; start one with: braintorrent run {folder}")
+        before = last_status(folder)
+        last = f" (the last one ended at version {before['versions']})" if before else ""
+        raise click.ClickException(f"no peer runs in {folder}{last}; start one with: braintorrent run {folder}")
     if as_json:
         while found is not None:
             click.echo(json.dumps(found))

@@ -14,7 +14,7 @@ from typing import Any
 
 from braintorrent.config import load_peer
 from braintorrent.errors import ConfigError
-from braintorrent.node.control import read_status
+from braintorrent.node.control import last_status, read_status
 from braintorrent.node.lab import address_hints, ensure_identity
 from braintorrent.node.roster import Member, Roster
 from braintorrent.storage import StatePaths
@@ -85,7 +85,8 @@ class Processes:
     def poll(self) -> Statuses:
         """The last known status of each peer, by name."""
         for folder, process in self.running.items():
-            if process.poll() is None and (found := read_status(folder, timeout=2.0)) is not None:
+            read = read_status if process.poll() is None else last_status
+            if (found := read(folder)) is not None:
                 self.last[self.names[folder]] = found
         return self.last
 
@@ -94,7 +95,7 @@ class Processes:
         while len(self.ended) < len(self.running):
             show(self.poll(), self.ended)
             time.sleep(every)
-        show(self.last, self.ended)
+        show(self.poll(), self.ended)
 
     def stop(self) -> None:
         """Ask all that still run to end cleanly; after GRACE seconds end them."""

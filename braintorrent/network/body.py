@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Protocol, cast
 
@@ -24,19 +25,26 @@ class Sink(Protocol):
         """Take the next bytes, which are overwritten later; what it raises ends the fetch and reaches its caller."""
 
 
-async def pour(response: aiohttp.ClientResponse, size: int, sink: Sink, threads: Executor) -> None:
-    """All `size` bytes of the body into `sink`. ClientError if they end early, TimeoutError if they stall."""
+async def pour(
+    response: aiohttp.ClientResponse, size: int, sink: Sink, threads: Executor, count: Callable[[int], None]
+) -> None:
+    """All `size` bytes of the body into `sink`, telling `count` as they come.
+
+    ClientError if they end early, TimeoutError if a block takes longer than BLOCK / BYTES_PER_SECOND.
+    """
     loop = asyncio.get_running_loop()
     blocks = _Blocks(response, size)
     try:
         while (block := await blocks.get()) is not None:
+            count(len(block))
             writing = loop.run_in_executor(threads, sink.write, block)
             try:
                 await asyncio.wait([writing])
             finally:
                 await asyncio.wait([writing])  # cancelled or not, the sink is the caller's when no thread is in it
             writing.result()
-            blocks.put_back(block)
+            if len(block) == limits.BLOCK:  # only the last is shorter, and there is no use for it
+                blocks.put_back(block)
     finally:
         blocks.close()
 
@@ -53,7 +61,7 @@ class _Blocks(asyncio.BufferedProtocol):
         self._filling, self._at = self._free.pop()[:size], 0
         self._response = response
         head = memoryview(response.content.read_nowait())
-        self._transport = cast("asyncio.Transport | None", response.connection and response.connection.transport)
+        self._transport = response.connection.transport if response.connection is not None else None
         if self._transport is not None:  # else the head is all, and aiohttp has let go of the connection
             self._former = self._transport.get_protocol()
             self._transport.set_protocol(self)
@@ -80,10 +88,10 @@ class _Blocks(asyncio.BufferedProtocol):
 
     def put_back(self, block: memoryview) -> None:
         """This block may be overwritten."""
-        self._free.append(cast("memoryview", block.obj and memoryview(block.obj)))
-        if not self._filling:
+        self._free.append(block)
+        if not self._filling and self._left:
             self._fill_next()
-            if self._transport is not None and self._filling:
+            if self._transport is not None:
                 self._transport.resume_reading()
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -120,8 +121,7 @@ class Client:
             part = f"bytes {offset}-{size - 1}/{size}" if offset else None
             if response.content_length != size - offset or response.headers.get("Content-Range") != part:
                 raise BadMessage(f"{short(peer)} offers another size for blob {blob[:16]}", reason="size")
-            self.received[peer] += size - offset
-            await pour(response, size - offset, sink, self._threads)
+            await pour(response, size - offset, sink, self._threads, partial(self._count, peer))
 
     async def fetch_small(self, peer: str, address: str, blob: str, size_cap: int) -> bytes:
         """A whole blob of at most `size_cap` bytes, its digest checked."""
@@ -132,6 +132,9 @@ class Client:
             raise BadMessage(f"{short(peer)} sent other bytes than blob {blob[:16]}", reason="digest")
         return data
 
+    def _count(self, peer: str, received: int) -> None:
+        self.received[peer] += received
+
     async def _post(self, peer: str, address: str, path: str, body: bytes, seconds: float, cap: int) -> bytes:
         async with self._exchange(peer, address, seconds, "POST", path, body=body) as response:
             self.sent[peer] += len(body)
@@ -139,7 +142,7 @@ class Client:
 
     async def _read(self, content: aiohttp.StreamReader, peer: str, cap: int) -> bytes:
         data = await _capped(content, cap)
-        self.received[peer] += len(data)
+        self._count(peer, len(data))
         return data
 
     @asynccontextmanager
@@ -156,7 +159,7 @@ class Client:
             async with asyncio.timeout(seconds):
                 remote = self._remotes.get(peer) or await self._meet(peer, address)
                 async with await self._request(remote, url, method, path, body, headers) as response:
-                    await _check(response, partial=bool(headers))
+                    await _check(response, 206 if headers else 200)
                     yield response
         except TimeoutError:
             raise Unreachable(f"{short(peer)} at {address} gave no complete answer in time") from None
@@ -200,7 +203,7 @@ class Client:
                 _session(remote.certificate, client_context(None, remote.certificate)) as session,
                 session.post(f"{url}/v1/hello", data=self._certificate, allow_redirects=False) as response,
             ):
-                await _check(response, partial=False)
+                await _check(response, 200)
             remote.introductions += 1
 
 
@@ -246,9 +249,9 @@ async def _capped(content: aiohttp.StreamReader, cap: int) -> bytes:
     return bytes(data)
 
 
-async def _check(response: aiohttp.ClientResponse, *, partial: bool) -> None:
+async def _check(response: aiohttp.ClientResponse, expected: int) -> None:
     """Return for the status asked for; otherwise raise what the other side says is wrong."""
-    if response.status == (206 if partial else 200):
+    if response.status == expected:
         return
     if response.status < 400:
         raise BadMessage(f"status {response.status} where an answer was due", reason="status")

@@ -118,26 +118,32 @@ class Server:
     async def close(self, deadline: float = limits.CLOSE_SECONDS) -> None:
         """Refuse new requests (503), let running ones end within `deadline` seconds, then close. Idempotent."""
         self._closing = True
-        if self._accepting is None:
+        accepting, self._accepting = self._accepting, None
+        if accepting is None:
             return
         try:
             async with asyncio.timeout(deadline):
                 await self._quiet.wait()
+                for transport in self._transports():
+                    transport.close()  # politely: the end of an answer may still wait in its buffer
+                while self._http.connections:  # noqa: ASYNC110 - aiohttp tells nobody when the last one goes
+                    await asyncio.sleep(0.01)
         except TimeoutError:
             log.info("closing with %d requests unanswered", self._active)
-        tasks = [self._accepting, *self._handshakes]
-        self._accepting = None
+        tasks = [accepting, *self._handshakes]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        transports = [c.transport for c in self._http.connections if c.transport is not None]
-        self._http.pre_shutdown()
+        transports = self._transports()
         await self._http.shutdown(0.1)
         for transport in transports:
-            transport.abort()  # a polite TLS goodbye could wait for a peer that is gone
+            transport.abort()
         if self._socket is not None:
             self._socket.close()
         self._threads.shutdown()
+
+    def _transports(self) -> list[asyncio.Transport]:
+        return [c.transport for c in self._http.connections if c.transport is not None]
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -159,7 +165,7 @@ class Server:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._http, connection, ssl=self._context, ssl_handshake_timeout=limits.HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=1.0,
+                ssl_shutdown_timeout=limits.CLOSE_SECONDS,
             )  # fmt: skip
         except OSError as error:  # not TLS, TLS 1.2, a certificate not introduced, too slow, gone again
             log.debug("handshake failed: %s", error)

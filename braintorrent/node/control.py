@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import os
@@ -17,14 +18,15 @@ from typing import Any
 
 from aiohttp import web
 
+from braintorrent.errors import StorageFull
 from braintorrent.storage import StatePaths, write_atomically
 
 
 class Control:
     """The listening side, inside a node."""
 
-    def __init__(self, path: Path, status: Callable[[], dict[str, Any]]) -> None:
-        self.path, self.status = path, status
+    def __init__(self, paths: StatePaths, status: Callable[[], dict[str, Any]]) -> None:
+        self.paths, self.status = paths, status
         self._token = secrets.token_urlsafe(32)
         self._runner: web.AppRunner | None = None
 
@@ -38,12 +40,14 @@ class Control:
         await site.start()
         port = self._runner.addresses[0][1]
         content = json.dumps({"port": port, "token": self._token, "pid": os.getpid()})
-        write_atomically(self.path, content.encode(), mode=0o600)
+        write_atomically(self.paths.control, content.encode())
 
     async def close(self) -> None:
-        """Stop listening; idempotent."""
+        """Stop listening and leave the last status behind; idempotent."""
         if self._runner is not None:
-            self.path.unlink(missing_ok=True)
+            self.paths.control.unlink(missing_ok=True)
+            with contextlib.suppress(StorageFull):
+                write_atomically(self.paths.last_status, json.dumps(self.status()).encode())
             await self._runner.cleanup()
             self._runner = None
 
@@ -65,4 +69,13 @@ def read_status(folder: Path, timeout: float = 5.0) -> dict[str, Any] | None:
             status: dict[str, Any] = json.load(answer)
             return status
     except (OSError, ValueError, KeyError, urllib.error.URLError):
+        return None
+
+
+def last_status(folder: Path) -> dict[str, Any] | None:
+    """What the last node in a peer folder said as it ended cleanly; None if there is no such word."""
+    try:
+        status: dict[str, Any] = json.loads(StatePaths(folder).last_status.read_bytes())
+        return status
+    except (OSError, ValueError):
         return None

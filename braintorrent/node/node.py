@@ -79,7 +79,7 @@ class Node:
         self.server = await self._exit.enter_async_context(Server(lab.identity, self.serving, lab.peer.listen))
         self.traffic = Traffic(ledger, client, self.server)
         self.serving.addresses = tuple(lab.peer.advertise) or own_addresses(self.server.address)
-        self.control = Control(lab.state.control, lambda: status(self))
+        self.control = Control(lab.state, lambda: status(self))
         self._exit.push_async_callback(self.control.close)
         await self.control.start()
         self._tasks = await self._exit.enter_async_context(asyncio.TaskGroup())

@@ -91,6 +91,7 @@ class PeerMachine:
             self._train(now)
         elif self.newest is not None and self.newest.final and self._stop_rule(self.newest.version.counter, now):
             self._enter(Step.LINGERING, now, now + policy.linger)
+        self._advance(now)
 
     # ------------------------------------------------------------- what the shell asks for
 

@@ -2,7 +2,7 @@
 
 folder.py      the state folder, locked: where everything lies
 blobs.py       bytes by digest within a bound; incoming.py: one of them on its way in
-ledger.py      versions, merges, metrics, others' standing; database.py: its SQLite file; merged.py: one merge
+ledger.py      versions, merges, metrics, others' standing; database.py: its SQLite file; history.py: what it tells
 checkpoint.py  training interrupted inside a version
 files.py       atomic, durable writing; a full disk told as StorageFull
 """
@@ -11,9 +11,9 @@ from braintorrent.storage.blobs import BlobStore
 from braintorrent.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from braintorrent.storage.files import write_atomically
 from braintorrent.storage.folder import StateFolder, StatePaths
+from braintorrent.storage.history import Measured, Merged, Part
 from braintorrent.storage.incoming import Incoming
-from braintorrent.storage.ledger import Ledger, Measured
-from braintorrent.storage.merged import Merged, Part
+from braintorrent.storage.ledger import Ledger
 
 __all__ = [
     "BlobStore", "Checkpoint", "Incoming", "Ledger", "Measured", "Merged", "Part", "StateFolder", "StatePaths",

@@ -9,21 +9,20 @@ Any thread may call; methods that touch many bytes say so.
 from __future__ import annotations
 
 import os
-import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from blake3 import blake3
 
 from braintorrent.errors import StorageFull
 from braintorrent.records import Artifact, digest
+from braintorrent.records.canonical import HEX_DIGEST
 from braintorrent.records.record import CHUNK_BYTES
-from braintorrent.storage.files import sync, sync_folder, telling_full, temporary_path, write_at
+from braintorrent.storage.files import cut, sync, sync_folder, telling_full, temporary_path, write_at
 from braintorrent.storage.incoming import Incoming
 
 PARTIAL = ".part"
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class BlobStore:
@@ -38,9 +37,9 @@ class BlobStore:
         self._superseded: dict[str, None] = {}  # in the order in which they may go
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         for file in sorted(path.iterdir(), key=lambda f: f.stat().st_mtime):
-            if _DIGEST.fullmatch(file.name):
+            if HEX_DIGEST.fullmatch(file.name):
                 self._blobs[file.name] = file.stat().st_size
-            elif file.suffix == PARTIAL and _DIGEST.fullmatch(file.stem):
+            elif file.suffix == PARTIAL and HEX_DIGEST.fullmatch(file.stem):
                 self._partials[file.name] = file.stat().st_size
             else:
                 file.unlink()
@@ -125,7 +124,7 @@ class BlobStore:
         The parts must not change meanwhile. Storing what is held already changes nothing.
         """
         whole, chunks, size = blake3(), [], 0
-        for pieces in _chunks(parts):
+        for pieces in cut(parts, CHUNK_BYTES):
             chunk = blake3()
             for piece in pieces:
                 chunk.update(piece)
@@ -134,8 +133,7 @@ class BlobStore:
             chunks.append(chunk.hexdigest())
         artifact = Artifact(kind=kind, codec=codec, size=size, digest=whole.hexdigest(), chunks=tuple(chunks))
         with self._lock:
-            self._superseded.pop(artifact.digest, None)
-            if self.has(artifact.digest):
+            if self.keep(artifact.digest):
                 return artifact
             self._make_room(size)
             file = temporary_path(self.path / artifact.digest)
@@ -145,7 +143,7 @@ class BlobStore:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 position = 0
-                for pieces in _chunks(parts):
+                for pieces in cut(parts, CHUNK_BYTES):
                     for piece in pieces:
                         self.write(descriptor, piece, position)
                         position += len(piece)
@@ -158,7 +156,14 @@ class BlobStore:
 
     def put_bytes(self, data: bytes) -> str:
         """Store a small blob, durable on return; its digest."""
-        return digest(data) if self.has(digest(data)) else self.put([data], kind="record", codec="msgpack").digest
+        name = digest(data)
+        return name if self.keep(name) else self.put([data], kind="record", codec="msgpack").digest
+
+    def keep(self, digest: str) -> bool:
+        """Whether these bytes are held; if so they are needed again, and no longer superseded."""
+        with self._lock:
+            self._superseded.pop(digest, None)
+            return digest in self._blobs
 
     def supersede(self, digest: str) -> None:
         """Nobody needs this any more: it may go when room is needed, in the order of these calls."""
@@ -230,20 +235,3 @@ class BlobStore:
                     self.settle(self.path / name, None)
                     return True
             return False
-
-
-def _chunks(parts: Sequence[bytes | memoryview]) -> Iterator[list[memoryview]]:
-    """The concatenation of `parts` cut every CHUNK_BYTES, nothing copied."""
-    chunk: list[memoryview] = []
-    room = CHUNK_BYTES
-    for part in parts:
-        view = memoryview(part).cast("B")
-        while view:
-            piece, view = view[:room], view[room:]
-            chunk.append(piece)
-            room -= len(piece)
-            if not room:
-                yield chunk
-                chunk, room = [], CHUNK_BYTES
-    if chunk:
-        yield chunk

@@ -9,7 +9,7 @@ import fcntl
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from braintorrent.errors import StorageFull
@@ -69,6 +69,23 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
             start = before // WRITE_BACK_BYTES * WRITE_BACK_BYTES
             size = offset // WRITE_BACK_BYTES * WRITE_BACK_BYTES - start
             _libc.sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(size), _START_WRITING)
+
+
+def cut(parts: Sequence[bytes | memoryview], size: int) -> Iterator[list[memoryview]]:
+    """The concatenation of `parts` in lengths of `size` bytes, the last one shorter; nothing is copied."""
+    pieces: list[memoryview] = []
+    room = size
+    for part in parts:
+        view = memoryview(part).cast("B")
+        while view:
+            piece, view = view[:room], view[room:]
+            pieces.append(piece)
+            room -= len(piece)
+            if not room:
+                yield pieces
+                pieces, room = [], size
+    if pieces:
+        yield pieces
 
 
 def sync(descriptor: int) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ from braintorrent.protocol.table import MAX_REFUSED, MAX_SEEN, Entry
 from braintorrent.protocol.version import Version, next_incarnation
 from braintorrent.records import open_announcement
 from braintorrent.storage.database import Database
-from braintorrent.storage.merged import Merged, Part
+from braintorrent.storage.history import Measured, Merged, Part
 
 if TYPE_CHECKING:
     from braintorrent.storage.blobs import BlobStore
@@ -223,17 +222,6 @@ class Ledger:
         if blobs is not None:
             problems += [f"blob {d} is missing or damaged" for d in sorted(self.needed()) if not blobs.verify(d)]
         return problems
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One metric of one version; `value` is None where it was not a number."""
-
-    unix: float
-    version: Version
-    stage: str
-    name: str
-    value: float | None
 
 
 _NEWEST = """

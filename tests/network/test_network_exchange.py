@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
+import tracemalloc
 
 import psutil
 import pytest
 
 from braintorrent.errors import BusyError, ConfigError, Gone, Refused, StorageFull, Unreachable
 from braintorrent.network import limits
+from braintorrent.network.server import Server
 from braintorrent.protocol.messages import Announcement, AskMessage, TellMessage
 from braintorrent.protocol.version import Version
 from braintorrent.records import sign_announcement
@@ -224,3 +227,79 @@ async def test_nothing_is_left_behind(labs, sink):
     for _ in range(3):
         await once()
     assert (process.num_fds(), process.num_threads(), len(asyncio.all_tasks())) == before
+
+
+@pytest.mark.parametrize("size", [1, 100, limits.BLOCK - 1, limits.BLOCK, limits.BLOCK + 1, 9 * limits.BLOCK])
+async def test_blobs_of_every_size_arrive_whole_at_a_slow_sink(pair, size):
+    class Slow:
+        data = b""
+
+        def write(self, data):
+            time.sleep(0.01)
+            assert len(data) <= limits.BLOCK
+            self.data += data
+
+    content = os.urandom(size)
+    async with pair() as (_, b, client, address):
+        slow = Slow()
+        await client.fetch(b.id, address, b.put(content), size, slow)
+        assert slow.data == content
+        assert client.received[b.id] == size
+
+
+async def test_what_waits_for_a_slow_disk_is_bounded(pair):
+    class Slow:
+        def write(self, data):
+            time.sleep(0.005)
+
+    async with pair() as (a, b, client, address):
+        await client.hello(b.id, address, a.say())
+        blob = b.put(bytes(64 * limits.MIB))
+        tracemalloc.start()
+        await client.fetch(b.id, address, blob, 64 * limits.MIB, Slow())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 16 * limits.MIB  # the blocks of the fetch, and what the server has in flight
+
+
+async def test_a_cancelled_fetch_gives_the_sink_back(pair):
+    class Watched:
+        inside = False
+
+        def write(self, data):
+            self.inside = True
+            time.sleep(0.2)
+            self.inside = False
+
+    async with pair() as (_, b, client, address):
+        watched = Watched()
+        blob = b.put(bytes(20 * limits.MIB))
+        fetching = asyncio.create_task(client.fetch(b.id, address, blob, 20 * limits.MIB, watched))
+        while not watched.inside:
+            await asyncio.sleep(0.01)
+        fetching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
+        assert not watched.inside
+
+
+async def test_a_stalled_fetch_ends_and_resumes(labs, sink, monkeypatch):
+    """The server stops in mid-blob; what came by then is kept, and the rest follows."""
+    a, b = labs
+    content = os.urandom(5 * limits.MIB)
+    blob, original, stall = b.put(content), Server._send, True
+
+    async def send(self, response, caller, block):
+        if stall and self.sent[caller] >= 2 * limits.MIB:
+            await asyncio.sleep(1)
+        return await original(self, response, caller, block)
+
+    monkeypatch.setattr(Server, "_send", send)
+    monkeypatch.setattr(limits, "BYTES_PER_SECOND", 5 * limits.MIB)
+    async with b.serve() as server, a.call() as client:
+        with pytest.raises(Unreachable, match="in time"):
+            await client.fetch(b.id, str(server.address), blob, len(content), sink)
+        assert len(sink.data) == 2 * limits.MIB
+        stall = False
+        await client.fetch(b.id, str(server.address), blob, len(content), sink, len(sink.data))
+        assert sink.data == content

@@ -243,14 +243,19 @@ def test_a_download_reserves_its_room_and_an_idle_one_gives_way(tmp_path):
     assert store.size() == 4 * MIB
 
 
-def test_what_is_stored_again_is_no_longer_superseded(tmp_path):
-    store = BlobStore(tmp_path, 2 * MIB)
+@pytest.mark.parametrize("again", [
+    lambda store, data: store.put([data]), lambda store, data: store.put_bytes(data), receive,
+    lambda store, data: store.keep(describe(data).digest),
+])  # fmt: skip
+def test_what_is_wanted_again_is_no_longer_superseded(tmp_path, again):
+    store = BlobStore(tmp_path, 3 * MIB)
     kept = store.put([bytes(MIB)]).digest
     store.supersede(kept)
-    store.put([bytes(MIB)])
-    store.put([b"x" * MIB])
+    again(store, bytes(MIB))
+    for filling in (b"x", b"y"):
+        store.put([filling * MIB])
     with pytest.raises(StorageFull):
-        store.put([b"y" * MIB])
+        store.put([b"z" * MIB])
     assert store.has(kept)
 
 

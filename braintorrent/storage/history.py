@@ -1,4 +1,4 @@
-"""What a merge did, as it is kept in the ledger and, until the version it led to is published, in the checkpoint."""
+"""What the ledger tells of the past. A merge also waits in the checkpoint until the version it led to is published."""
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ class Merged:
         """Undo `to_plain`; TypeError, KeyError or ValueError if it is not its work."""
         parts = {name: {a: _part(p) for a, p in plain[name].items()} for name in ("included", "skipped")}
         return cls(**{**plain, **parts})
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One metric of one version; `value` is None where it was not a number."""
+
+    unix: float
+    version: Version
+    stage: str
+    name: str
+    value: float | None
 
 
 def _part(plain: Mapping[str, Any]) -> Part:
