@@ -25,11 +25,12 @@ from typing import IO, TYPE_CHECKING, Any
 from blake3 import blake3
 
 from braintorrent.config import federation_path, load_federation, load_peer
-from braintorrent.contracts import Candidate, Method, Prediction
+from braintorrent.contracts import Candidate, Prediction
 from braintorrent.experiments.split import pool, read
 from braintorrent.learning.evaluation import mean_metrics
 from braintorrent.learning.merging import merge
 from braintorrent.learning.opening import open_learner, read_weights
+from braintorrent.methods import Method
 from braintorrent.weights import Weights
 
 if TYPE_CHECKING:

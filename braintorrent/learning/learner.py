@@ -16,15 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from braintorrent.contracts import Method, Prediction, Task, Trained
+from braintorrent.contracts import Prediction, Task, Trained
 from braintorrent.errors import LocalError
 from braintorrent.learning.evaluation import mean_metrics
+from braintorrent.methods import Method
 from braintorrent.weights import Schema, Weights
 from braintorrent.weights.modules import FlatModel
 
 
 class TorchLearner:
-    """A contracts.Learner. `start` seeds the initial weights, `seed` this lab's batches and dropout."""
+    """A learning.Learner. `start` seeds the initial weights, `seed` this lab's batches and dropout."""
 
     def __init__(
         self, task: Task, method: Method, start: int, seed: int, after_merge: Literal["reset", "keep"] = "reset"

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from braintorrent.contracts import Candidate, MergeOutcome, Method
+from braintorrent.contracts import Candidate, MergeOutcome
+from braintorrent.methods import Method
 from braintorrent.weights import Role, Schema, Weights, narrow, role_of_dtype, widen
 from braintorrent.weights.flat import aligned
 from braintorrent.weights.schema import DTYPES

@@ -9,8 +9,9 @@ from blake3 import blake3
 
 from braintorrent import plugins
 from braintorrent.config import Federation, Peer, StartSection, federation_path
-from braintorrent.contracts import Learner, Method
 from braintorrent.errors import ConfigError
+from braintorrent.learning.contract import Learner
+from braintorrent.methods import Method
 from braintorrent.weights import Schema, Weights
 
 
@@ -18,7 +19,7 @@ def open_learner(federation: Federation, peer: Peer, folder: Path, method: Metho
     """The lab's model and data, at the agreed initial weights, or a LocalError in one line.
 
     A task plug-in offers either `open_task(options, data, device, where)` -> contracts.Task, trained here with
-    torch, or `open_learner(options, data, start, seed, where)` -> contracts.Learner. Sets torch's threads.
+    torch, or `open_learner(options, data, start, seed, where)` -> learning.Learner. Sets torch's threads.
     """
     path = federation_path(folder)
     plugin = plugins.load("tasks", federation.kind)

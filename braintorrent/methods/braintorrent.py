@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from braintorrent.contracts import Method
 from braintorrent.errors import ConfigError
+from braintorrent.methods import Method
 
 
 class BrainTorrent(Method):

@@ -19,7 +19,7 @@ from zeroconf import IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from braintorrent.network import limits
-from braintorrent.network.address import Address
+from braintorrent.network.address import Address, own_addresses, parse_address
 from braintorrent.records import is_peer_id
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class Discovery:
         self._federation = blake3(federation.encode()).hexdigest()[:16].encode()
         self._port = port
         self._host = host
+        self._hosts = [parse_address(a).host for a in own_addresses(Address(host, port))]
         self._on_sighting = on_sighting
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
@@ -53,7 +54,7 @@ class Discovery:
 
     async def __aenter__(self) -> Discovery:
         here = ["127.0.0.1"]  # carries records of ::1 too, which has no multicast
-        for interfaces in [here] if _is_loopback(self._host) else [sorted({*self._own_addresses(), *here}), here]:
+        for interfaces in [here] if _is_loopback(self._host) else [sorted({*self._hosts, *here}), here]:
             try:
                 await self._open(interfaces)
                 break
@@ -87,7 +88,7 @@ class Discovery:
         self._zeroconf = AsyncZeroconf(interfaces=interfaces, ip_version=version)
         info = AsyncServiceInfo(
             SERVICE, f"{self._peer}.{SERVICE}", port=self._port, server=f"{self._peer}.local.",
-            parsed_addresses=self._own_addresses(), properties={b"id": self._peer.encode(), b"fed": self._federation},
+            parsed_addresses=self._hosts, properties={b"id": self._peer.encode(), b"fed": self._federation},
         )  # fmt: skip
         # The name is a key's hash, so there is no conflict to probe for: that would only cost a second.
         await (await self._zeroconf.async_register_service(info, cooperating_responders=True))
@@ -100,15 +101,6 @@ class Discovery:
             await browser.async_cancel()
         if zeroconf is not None:
             await zeroconf.async_close()
-
-    def _own_addresses(self) -> list[str]:
-        if self._host not in ("0.0.0.0", "::"):
-            return [self._host]
-        import ifaddr  # what zeroconf itself looks interfaces up with
-
-        found = [ip.ip if isinstance(ip.ip, str) else ip.ip[0] for a in ifaddr.get_adapters() for ip in a.ips]
-        usable = [ip for ip in found if _is_announced(ip) and (self._host == "::" or ":" not in ip)]
-        return usable[: limits.ADDRESSES_EACH] or ["127.0.0.1"]
 
     def _changed(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         peer = name.removesuffix("." + SERVICE)

@@ -18,28 +18,31 @@ Declined requests are answered with a status and [protocol, reason, detail].
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import re
-import socket
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Protocol
 
 from aiohttp import web
 
-from braintorrent.errors import BadMessage, BusyError, ConfigError, Gone, Refused, RemoteError
+from braintorrent.errors import BadMessage, Gone, Refused, RemoteError
 from braintorrent.network import limits
-from braintorrent.network.address import Address, parse_address
+from braintorrent.network.address import Address
+from braintorrent.network.listener import Listener
+from braintorrent.network.streaming import stream
 from braintorrent.network.tls import admit, certified, server_context, shown_certificate
 from braintorrent.network.wire import Hello, decode_ask, decode_hello, encode_error, encode_hello, encode_tell
 from braintorrent.protocol.messages import AskMessage, TellMessage
 from braintorrent.records import Identity, short
 
 log = logging.getLogger(__name__)
+_http_log = log.getChild("http")
+_http_log.setLevel(logging.CRITICAL)  # or anyone's garbage would fill our log with tracebacks
 
 _BLOB = re.compile(r"/v1/blobs/([0-9a-f]{64})")
 _HELLO, _ASK = ("POST", "/v1/hello"), ("POST", "/v1/ask")
@@ -83,9 +86,7 @@ class Server:
         self._handlers = handlers
         self._context = server_context(identity, certs)
         self._listen = listen
-        self._socket: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._listener: Listener | None = None
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="serve")
         self._streams: Counter[str] = Counter()
         self._active = 0  # requests being answered
@@ -96,18 +97,17 @@ class Server:
     @property
     def address(self) -> Address:
         """Where the server listens, with the real port."""
-        if self._socket is None:
+        if self._listener is None:
             raise RuntimeError("the server is not open")
-        return Address(*self._socket.getsockname()[:2])
+        return self._listener.address
 
     async def __aenter__(self) -> Server:
-        self._socket = _bind(self._listen)
         self._http = web.Server(
             self._answer, access_log=None, auto_decompress=False, keepalive_timeout=limits.IDLE_SECONDS,
             lingering_time=limits.LINGER_SECONDS, max_line_size=limits.LINE_BYTES, max_field_size=limits.LINE_BYTES,
-            max_headers=limits.HEADERS,
+            max_headers=limits.HEADERS, logger=_http_log,
         )  # fmt: skip
-        self._accepting = asyncio.create_task(self._accept(self._socket), name="accept")
+        self._listener = Listener(self._listen, self._context, self._http)
         return self
 
     async def __aexit__(
@@ -117,10 +117,9 @@ class Server:
 
     async def close(self, deadline: float = limits.CLOSE_SECONDS) -> None:
         """Refuse new requests (503), let running ones end within `deadline` seconds, then close. Idempotent."""
-        self._closing = True
-        accepting, self._accepting = self._accepting, None
-        if accepting is None:
+        if self._closing or self._listener is None:
             return
+        self._closing = True
         try:
             async with asyncio.timeout(deadline):
                 await self._quiet.wait()
@@ -130,45 +129,15 @@ class Server:
                     await asyncio.sleep(0.01)
         except TimeoutError:
             log.info("closing with %d requests unanswered", self._active)
-        tasks = [accepting, *self._handshakes]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._listener.close()
         transports = self._transports()
         await self._http.shutdown(0.1)
         for transport in transports:
             transport.abort()
-        if self._socket is not None:
-            self._socket.close()
         self._threads.shutdown()
 
     def _transports(self) -> list[asyncio.Transport]:
         return [c.transport for c in self._http.connections if c.transport is not None]
-
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(listener)
-            except OSError as error:  # out of descriptors, or the caller gave up
-                log.warning("cannot accept a connection: %s", error)
-                await asyncio.sleep(0.1)
-                continue
-            if len(self._handshakes) + len(self._http.connections) >= limits.CONNECTIONS:
-                connection.close()
-                continue
-            task = asyncio.create_task(self._handshake(connection))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
-
-    async def _handshake(self, connection: socket.socket) -> None:
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                self._http, connection, ssl=self._context, ssl_handshake_timeout=limits.HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=limits.CLOSE_SECONDS,
-            )  # fmt: skip
-        except OSError as error:  # not TLS, TLS 1.2, a certificate not introduced, too slow, gone again
-            log.debug("handshake failed: %s", error)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self._active += 1
@@ -181,6 +150,11 @@ class Server:
         except RemoteError as error:
             status = error.status if isinstance(error, Declined) else _STATUS.get(type(error), 400)
             return _response(status, encode_error(error.reason, error.detail))
+        except ConnectionError:  # the caller is gone
+            raise
+        except Exception:
+            log.exception("a request failed: %s %s", request.method, request.path[:100])
+            raise  # aiohttp answers 500, or hangs up in mid-answer
         finally:
             self._active -= 1
             if not self._active:
@@ -232,8 +206,11 @@ class Server:
             self.received[caller] += len(body)
         return bytes(body)
 
+    def _count_sent(self, caller: str, sent: int) -> None:
+        self.sent[caller] += sent
+
     def _reply(self, caller: str, body: bytes) -> web.Response:
-        self.sent[caller] += len(body)
+        self._count_sent(caller, len(body))
         return _response(200, body)
 
     async def _blob(self, request: web.BaseRequest, caller: str, digest: str) -> web.StreamResponse:
@@ -245,43 +222,12 @@ class Server:
         descriptor, size = found
         self._streams[caller] += 1
         try:
-            return await self._stream(request, caller, descriptor, size)
+            start = _start(request.headers.getall("Range", []), size)
+            trusted, count = partial(self._handlers.trusted, caller), partial(self._count_sent, caller)
+            return await stream(request, descriptor, start, size, self._threads, trusted, count)
         finally:
             self._streams[caller] -= 1
             os.close(descriptor)
-
-    async def _stream(self, request: web.BaseRequest, caller: str, descriptor: int, size: int) -> web.StreamResponse:
-        start = _start(request.headers.getall("Range", []), size)
-        response = web.StreamResponse(status=206 if start else 200, headers={"Server": "braintorrent"})
-        response.content_type = "application/octet-stream"
-        response.content_length = size - start
-        if start:
-            response.headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
-        await response.prepare(request)
-        block = memoryview(bytearray(limits.BLOCK))
-        read = asyncio.get_running_loop().run_in_executor
-        while start < size:
-            # Off the loop: a cold disk takes longer than an ask may wait.
-            count = await read(self._threads, os.preadv, descriptor, [block[: size - start]], start)
-            if not count or not await self._send(response, caller, block[:count]):
-                log.info("blob %s to %s cut short", request.raw_path[-64:][:16], short(caller))
-                if request.transport is not None:
-                    request.transport.abort()
-                break
-            start += count
-        return response
-
-    async def _send(self, response: web.StreamResponse, caller: str, block: memoryview) -> bool:
-        """Whether the caller is still trusted and took `block` in time. TLS has copied it when this returns."""
-        if not self._handlers.trusted(caller):
-            return False
-        try:
-            async with asyncio.timeout(limits.BLOCK / limits.BYTES_PER_SECOND):
-                await response.write(block)
-        except TimeoutError:
-            return False
-        self.sent[caller] += len(block)
-        return True
 
 
 def _response(status: int, body: bytes, *, close: bool = False) -> web.Response:
@@ -300,20 +246,3 @@ def _start(ranges: list[str], size: int) -> int:
     if match is None or int(match[1]) >= size:
         raise Declined(416, "range", f'only "bytes=N-" with N below {size}')
     return int(match[1])
-
-
-def _bind(listen: str) -> socket.socket:
-    try:
-        address = parse_address(listen)
-    except ValueError as error:
-        raise ConfigError(f"listen: {error}") from None
-    every = address.host == "::" and socket.has_dualstack_ipv6()  # [::] takes IPv4 callers too
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        listener = socket.create_server(address, family=family, backlog=limits.CONNECTIONS, dualstack_ipv6=every)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise BusyError(f"port {address.port} is in use by another process; choose another `listen`") from None
-        raise ConfigError(f"cannot listen on {listen}: {error.strerror}") from None
-    listener.setblocking(False)
-    return listener

@@ -28,16 +28,38 @@ log = logging.getLogger("braintorrent.node")
 
 @dataclass
 class Activity:
-    """What the work lane is doing, for people. Written by one thread, read by another: plain assignments only."""
+    """What the work lane is doing, for people, and how long it did what. Read by another thread than writes it."""
 
     verb: str = "starting"
     done: int = 0
     total: int = 0
     began: float = field(default_factory=time.monotonic)
+    spent: dict[str, float] = field(default_factory=dict)  # verb -> seconds of work
+    first: float | None = None  # when training first began
+    last: float | None = None  # when training or its evaluation last ended
 
     def begin(self, verb: str) -> None:
         """Something new begins."""
         self.verb, self.done, self.total, self.began = verb, 0, 0, time.monotonic()
+
+    def timed(self, verb: str, function: Callable[[], T]) -> T:
+        """Do the work of a verb, on the learner's thread, and note how long it took."""
+        start = time.monotonic()
+        try:
+            return function()
+        finally:
+            end = time.monotonic()
+            self.spent[verb] = self.spent.get(verb, 0.0) + end - start
+            if verb in ("training", "evaluating"):
+                self.first, self.last = self.first if self.first is not None else start, end
+
+    @property
+    def idle_share(self) -> float | None:
+        """Share of the time from the first step to the last that went into neither training nor evaluation."""
+        if self.first is None or self.last is None or self.last <= self.first:
+            return None
+        busy = self.spent.get("training", 0.0) + self.spent.get("evaluating", 0.0)
+        return 1 - busy / (self.last - self.first)
 
 
 @dataclass

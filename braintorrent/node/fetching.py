@@ -50,7 +50,7 @@ def _who(context: Context, announcement: Announcement) -> str:
 async def _fetch(context: Context, announcement: Announcement, source: str) -> None:
     blobs = context.blobs
     artifact = await _record(context, announcement, source)
-    if blobs.has(artifact.digest):
+    if blobs.keep(artifact.digest):
         return
     incoming = await context.in_thread(blobs.receive, artifact)
     try:

@@ -63,4 +63,3 @@ async def find_static(context: Context, client: Client, addresses: list[str]) ->
                 log.info("%s: %s", address, trouble)
             told[address] = trouble
         await asyncio.sleep(STATIC_EVERY)
-

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from braintorrent import plugins
 from braintorrent.config import Federation, Peer, agreement, federation_path, load_federation, load_peer
-from braintorrent.contracts import Learner, Method
 from braintorrent.errors import ConfigError
 from braintorrent.learning import open_learner
+from braintorrent.learning.contract import Learner
+from braintorrent.methods import Method
 from braintorrent.network.address import own_addresses, parse_address
 from braintorrent.node.roster import Roster
 from braintorrent.protocol.policy import Policy, StopRule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 
@@ -27,7 +28,8 @@ async def merge(context: Context, effect: effects.Merge) -> None:
         else:
             candidates.append(Candidate(a.author, a.samples, descriptor, a.steps, a.seconds))
     try:
-        outcome = await context.in_worker(_merge, context, candidates, effect)
+        work = functools.partial(_merge, context, candidates, effect)
+        outcome = await context.in_worker(context.activity.timed, "merging", work)
     finally:
         for candidate in candidates:
             os.close(candidate.descriptor)
@@ -46,7 +48,8 @@ async def merge(context: Context, effect: effects.Merge) -> None:
 def _merge(context: Context, candidates: list[Candidate], effect: effects.Merge) -> MergeOutcome:
     learner, method = context.lab.learner, context.lab.method
     me = Candidate(context.lab.me, learner.samples, -1)
-    outcome = merge_weights(method, None if effect.adopt else learner.weights(), me, candidates, context.accumulator)
+    own = None if effect.adopt else learner.weights()
+    outcome = merge_weights(method, own, me, candidates, context.accumulator)
     if effect.last:
         context.keep_model("own")
     if outcome.included:

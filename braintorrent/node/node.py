@@ -77,6 +77,7 @@ class Node:
         self._exit.callback(context.worker.shutdown)
         self.serving = Serving(context)
         self.server = await self._exit.enter_async_context(Server(lab.identity, self.serving, lab.peer.listen))
+        self.listening = str(self.server.address)
         self.traffic = Traffic(ledger, client, self.server)
         self.serving.addresses = tuple(lab.peer.advertise) or own_addresses(self.server.address)
         self.control = Control(lab.state, lambda: status(self))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from braintorrent.errors import StorageFull
 from braintorrent.node.context import Context, Pending, log
 from braintorrent.protocol import effects
@@ -13,7 +15,8 @@ async def publish(context: Context, effect: effects.Publish) -> None:
     """Carry out a Publish, and tell the machine whether the version is durable."""
     context.activity.begin("publishing")
     try:
-        announcement = await context.in_worker(_publish, context, effect)
+        work = functools.partial(_publish, context, effect)
+        announcement = await context.in_worker(context.activity.timed, "publishing", work)
     except StorageFull as error:
         context.notes["disk"] = str(error)
         log.warning("publishing waits: %s", error)

@@ -18,13 +18,13 @@ async def train(context: Context, effect: effects.Train) -> None:
         context.notes["alone"] = "no other peer in reach: training alone; others are merged as soon as they appear"
         log.info(context.notes["alone"])
     context.activity.begin("training")
-    trained = await context.in_worker(_train, context)
+    trained = await context.in_worker(context.activity.timed, "training", lambda: _train(context))
     if not trained.complete:
         context.tell(lambda now: context.machine.trained(False, None, now))
         return
     context.pending.trained = trained
     context.activity.begin("evaluating")
-    metrics = await context.in_worker(context.lab.learner.evaluate)
+    metrics = await context.in_worker(context.activity.timed, "evaluating", context.lab.learner.evaluate)
     context.measured("own", metrics)
     score = metrics.get(context.lab.learner.score)
     log.info("trained %d steps, loss %.4f%s", trained.steps, trained.loss, _shown(context, score))

@@ -52,9 +52,14 @@ class Fetches:
         return self.policy.max_merge - len(self.table.fresh.keys() | self.flying.keys())
 
     def _allowed(self, everyone: bool) -> Iterator[str]:
-        """Authors with offers that there is room for; a newer version of a model in hand takes none."""
-        room = everyone or self._room() > 0
-        return (author for author in self.table.offered if room or author in self.table.fresh)
+        """Authors with offers that there is room for.
+
+        A newer version of a model in hand takes no room, but while others wait for room it waits too: else
+        those in hand, published again and again, would stay in hand for ever.
+        """
+        fresh, offered = self.table.fresh, self.table.offered
+        room = everyone or self._room() > 0 or all(author in fresh for author in offered)
+        return iter(offered if room else ())
 
     def _choice(self, author: str) -> tuple[Offer, str] | None:
         """The newest offer that somebody can give, and who."""

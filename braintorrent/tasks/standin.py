@@ -1,6 +1,6 @@
 """A stand-in task without torch and without scans: each lab minimises a quadratic with its own optimum.
 
-It is a contracts.Learner by itself, so it exercises all of the protocol in milliseconds. Merging labs visibly
+It is a learning.Learner by itself, so it exercises all of the protocol in milliseconds. Merging labs visibly
 helps none of them and moves all to the mean of their optima, which makes the arithmetic easy to check.
 
     loss(x) = mean((x - optimum)^2) / 2        step: x <- x - rate (x - optimum)        score = exp(-loss)

@@ -23,7 +23,7 @@ TORCH_DTYPES = {
 }  # fmt: skip
 
 RoleOf = Callable[[str, str], str]
-"""(tensor name, role its dtype suggests) -> "shared", "counter" or "personal"; see contracts.Method.role."""
+"""(tensor name, role its dtype suggests) -> "shared", "counter" or "personal"; see methods.Method.role."""
 
 
 @dataclass(frozen=True)

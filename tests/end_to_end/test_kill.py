@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import shutil
 import time
@@ -47,7 +48,7 @@ def whole(labs, name: str) -> list[str]:
 
 
 def kill_and_return(labs, kills: int, seed: int, backup: Path) -> None:
-    """Kill one of the labs at a random instant, `kills` times; every fourth time bring back an older copy of its folder."""
+    """Kill a random lab at a random instant, `kills` times; every fourth time an older copy of its folder returns."""
     rng, witness, names = random.Random(seed), Witness(labs), list(labs.folders)
     labs.start()
     labs.until(lambda: all(labs.versions(name) >= 1 for name in names))
@@ -69,17 +70,19 @@ def kill_and_return(labs, kills: int, seed: int, backup: Path) -> None:
             shutil.copytree(state, copy)
         labs.start(name)
         labs.until(lambda n=name, b=before: published(labs, n) > b)
-        merged_again = published(labs, name)
+        returned = published(labs, name)
 
-        def seen_by_others() -> bool:
-            found = [labs.status(other) for other in others]
-            rows = [p for f in found if f for p in f["peers"] if p["name"] == name and p["merged"]]
-            return len(rows) == len(others) and all(_version(p["merged"]) >= merged_again for p in rows)
-
-        labs.until(seen_by_others)
+        labs.until(functools.partial(merged_by_all, labs, others, name, returned))
         witness.look()
         for other in others:
             assert published(labs, other) > elsewhere[other], f"{other} stood still while {name} was away"
+
+
+def merged_by_all(labs, others: list[str], name: str, version: Version) -> bool:
+    """Whether each of `others` has merged this version of `name`, or a newer one."""
+    found = [labs.status(other) for other in others]
+    rows = [p for f in found if f for p in f["peers"] if p["name"] == name and p["merged"]]
+    return len(rows) == len(others) and all(_version(p["merged"]) >= version for p in rows)
 
 
 def _version(text: str) -> Version:

@@ -10,10 +10,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from braintorrent.config import federation_path, load_federation, load_peer
-from braintorrent.contracts import Method
 from braintorrent.experiments import anatomy, report
 from braintorrent.experiments.baselines import Lab, compare, predict
 from braintorrent.learning import open_learner
+from braintorrent.methods import Method
 
 FEDERATION = """
 format = 1

@@ -12,10 +12,12 @@ from torch import nn
 
 from braintorrent import plugins
 from braintorrent.config import Federation, Peer
-from braintorrent.contracts import Learner, Method, Prediction
+from braintorrent.contracts import Prediction
 from braintorrent.errors import ConfigError, LocalError
+from braintorrent.learning.contract import Learner
 from braintorrent.learning.learner import TorchLearner
 from braintorrent.learning.opening import lab_seed, open_learner, read_weights
+from braintorrent.methods import Method
 
 
 class Regression:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from braintorrent.contracts import Candidate, Method, Needs
+from braintorrent.contracts import Candidate, Needs
 from braintorrent.learning import merging
 from braintorrent.learning.merging import merge
+from braintorrent.methods import Method
 from braintorrent.weights import Role, Schema, TensorSpec, Weights
 
 SCHEMA = Schema.of([

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from braintorrent import plugins
-from braintorrent.contracts import Candidate, Method
+from braintorrent.contracts import Candidate
 from braintorrent.errors import ConfigError
 from braintorrent.learning.merging import merge
+from braintorrent.methods import Method
 from braintorrent.weights import Role, Schema, TensorSpec, Weights
 
 SPECS = [

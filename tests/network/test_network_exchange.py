@@ -13,7 +13,6 @@ import pytest
 
 from braintorrent.errors import BusyError, ConfigError, Gone, Refused, StorageFull, Unreachable
 from braintorrent.network import limits
-from braintorrent.network.server import Server
 from braintorrent.protocol.messages import Announcement, AskMessage, TellMessage
 from braintorrent.protocol.version import Version
 from braintorrent.records import sign_announcement
@@ -263,11 +262,14 @@ async def test_what_waits_for_a_slow_disk_is_bounded(pair):
 
 
 async def test_a_cancelled_fetch_gives_the_sink_back(pair):
+    begun, loop = asyncio.Event(), asyncio.get_running_loop()
+
     class Watched:
         inside = False
 
         def write(self, data):
             self.inside = True
+            loop.call_soon_threadsafe(begun.set)
             time.sleep(0.2)
             self.inside = False
 
@@ -275,8 +277,7 @@ async def test_a_cancelled_fetch_gives_the_sink_back(pair):
         watched = Watched()
         blob = b.put(bytes(20 * limits.MIB))
         fetching = asyncio.create_task(client.fetch(b.id, address, blob, 20 * limits.MIB, watched))
-        while not watched.inside:
-            await asyncio.sleep(0.01)
+        await begun.wait()
         fetching.cancel()
         with pytest.raises(asyncio.CancelledError):
             await fetching
@@ -287,19 +288,18 @@ async def test_a_stalled_fetch_ends_and_resumes(labs, sink, monkeypatch):
     """The server stops in mid-blob; what came by then is kept, and the rest follows."""
     a, b = labs
     content = os.urandom(5 * limits.MIB)
-    blob, original, stall = b.put(content), Server._send, True
+    blob, read, blocks = b.put(content), os.preadv, []
 
-    async def send(self, response, caller, block):
-        if stall and self.sent[caller] >= 2 * limits.MIB:
-            await asyncio.sleep(1)
-        return await original(self, response, caller, block)
+    def hesitant(*arguments):
+        blocks.append(arguments)
+        time.sleep(1 if len(blocks) == 3 else 0)
+        return read(*arguments)
 
-    monkeypatch.setattr(Server, "_send", send)
+    monkeypatch.setattr(os, "preadv", hesitant)
     monkeypatch.setattr(limits, "BYTES_PER_SECOND", 5 * limits.MIB)
     async with b.serve() as server, a.call() as client:
         with pytest.raises(Unreachable, match="in time"):
             await client.fetch(b.id, str(server.address), blob, len(content), sink)
         assert len(sink.data) == 2 * limits.MIB
-        stall = False
         await client.fetch(b.id, str(server.address), blob, len(content), sink, len(sink.data))
         assert sink.data == content

@@ -225,15 +225,29 @@ async def test_a_reader_that_stops_reading_is_dropped(labs, monkeypatch):
         writer.transport.abort()
 
 
-async def test_long_lines_and_many_headers_are_refused(labs):
+async def test_long_lines_many_headers_and_garbage_are_refused_without_a_word_in_the_log(labs, caplog):
     async with listening(labs) as (server, mutual, _):
         for head in (
             request("GET", "/" + "a" * limits.LINE_BYTES),
             request("GET", "/v1/ask", X="a" * 2 * limits.LINE_BYTES),
             request("GET", "/v1/ask", **{f"X{i}": 1 for i in range(2 * limits.HEADERS)}),
+            b"garbage\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
         ):
             status, _ = await http(server.address, mutual, head)
             assert status in (0, 400)
+    assert not caplog.records
+
+
+async def test_a_fault_of_our_own_is_logged_and_does_not_end_the_server(labs, caplog):
+    a, b = labs
+    async with b.serve() as server, a.call() as client:
+        await client.hello(b.id, str(server.address), a.say())
+        b.tell = None
+        with pytest.raises(Unreachable):
+            await client.ask(b.id, str(server.address), ASK, 5)
+        assert "a request failed" in caplog.text
+        await client.hello(b.id, str(server.address), a.say())
 
 
 async def test_bad_ranges(labs):

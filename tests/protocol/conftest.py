@@ -26,6 +26,9 @@ def announce(author: str, incarnation: int = 1, counter: int = 1, *, final: bool
     )
 
 
+ROUND_TRIP = 0.001  # seconds
+
+
 @dataclass
 class Shell:
     """Drives one machine in virtual time. Asks, fetches and work wait until a test answers them."""
@@ -70,6 +73,7 @@ class Shell:
         """Answer the ask under way to `peer`."""
         ask = next(a for a in self.asks if a.peer == peer)
         self.asks.remove(ask)
+        self.now += ROUND_TRIP
         self.feed("asked", peer, TellMessage(announcements, phase, settled))
 
     def silence(self, peer: str) -> None:

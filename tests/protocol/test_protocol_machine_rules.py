@@ -80,7 +80,7 @@ class Rules(RuleBasedStateMachine):
         assert machine.contacts.of.keys() <= self.roster - {"me"}
         held = {e.held for e in machine.table.entries.values() if e.held is not None}
         reading = set(self.work.candidates) if isinstance(self.work, want.Merge) else set()
-        assert self.bytes_here == held | reading, "bytes are kept exactly as long as they are of use"
+        assert self.left or self.bytes_here == held | reading, "bytes are kept exactly as long as they are of use"
         assert {f.announcement.author for f in self.fetching} == machine.fetches.flying.keys()
         if machine.step in LANE:
             assert isinstance(self.work, LANE[machine.step])

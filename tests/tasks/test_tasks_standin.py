@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from braintorrent import plugins
-from braintorrent.contracts import Learner
 from braintorrent.errors import ConfigError
+from braintorrent.learning.contract import Learner
 
 
 def open_learner(start: int = 0, seed: int = 1, **options: float) -> Learner:

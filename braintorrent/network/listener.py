@@ -1,0 +1,85 @@
+"""A listening socket: accepts up to a cap, and gives each caller a few seconds for its handshake.
+
+aiohttp's own sites know neither cap nor deadline, so a silent caller would hold a connection for a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+
+from aiohttp import web
+
+from braintorrent.errors import BusyError, ConfigError
+from braintorrent.network import limits
+from braintorrent.network.address import Address, parse_address
+
+log = logging.getLogger(__name__)
+
+
+class Listener:
+    """Hands accepted TLS connections to `http` from now until `close`."""
+
+    def __init__(self, listen: str, context: ssl.SSLContext, http: web.Server) -> None:
+        self._context, self._http = context, http
+        self._socket = _bind(listen)
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._accepting = asyncio.create_task(self._accept(), name="accept")
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, with the real port."""
+        return Address(*self._socket.getsockname()[:2])
+
+    async def close(self) -> None:
+        """Accept nobody more and drop unfinished handshakes; open connections are not touched."""
+        tasks = [self._accepting, *self._handshakes]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._socket.close()
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(self._socket)
+            except OSError as error:  # out of descriptors, or the caller gave up
+                log.warning("cannot accept a connection: %s", error)
+                await asyncio.sleep(0.1)
+                continue
+            if len(self._handshakes) + len(self._http.connections) >= limits.CONNECTIONS:
+                connection.close()
+                continue
+            task = asyncio.create_task(self._handshake(connection))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _handshake(self, connection: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._http, connection, ssl=self._context, ssl_handshake_timeout=limits.HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=limits.CLOSE_SECONDS,
+            )  # fmt: skip
+        except OSError as error:  # not TLS, TLS 1.2, a certificate not introduced, too slow, gone again
+            log.debug("handshake failed: %s", error)
+
+
+def _bind(listen: str) -> socket.socket:
+    try:
+        address = parse_address(listen)
+    except ValueError as error:
+        raise ConfigError(f"listen: {error}") from None
+    every = address.host == "::" and socket.has_dualstack_ipv6()  # [::] takes IPv4 callers too
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        listener = socket.create_server(address, family=family, backlog=limits.CONNECTIONS, dualstack_ipv6=every)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise BusyError(f"port {address.port} is in use by another process; choose another `listen`") from None
+        raise ConfigError(f"cannot listen on {listen}: {error.strerror}") from None
+    listener.setblocking(False)
+    return listener
