@@ -89,7 +89,9 @@ class Peer(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", description="shown to people; never trusted")
     data: str = Field("", description="this lab's data, relative to the peer folder; never leaves it")
     listen: str = Field("0.0.0.0:0", description='"host:port" or "[v6]:port"; port 0 takes a free one')
-    advertise: list[str] = Field(default_factory=list, description="addresses others should dial; default: listen's")
+    advertise: list[str] = Field(
+        default_factory=list, max_length=8, description="addresses others should dial; default: each interface's"
+    )
     peers: list[str] = Field(default_factory=list, description='static addresses "host:port" of other labs')
     discovery: bool = Field(True, description="announce and look for peers by mDNS on the local network")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")

@@ -40,8 +40,9 @@ async def pour(
             writing = loop.run_in_executor(threads, sink.write, block)
             try:
                 await asyncio.wait([writing])
-            finally:
-                await asyncio.wait([writing])  # cancelled or not, the sink is the caller's when no thread is in it
+            except asyncio.CancelledError:
+                await asyncio.wait([writing])  # the sink is the caller's again only when no thread is in it
+                raise
             writing.result()
             if len(block) == limits.BLOCK:  # only the last is shorter, and there is no use for it
                 blocks.put_back(block)

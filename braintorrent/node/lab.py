@@ -47,11 +47,7 @@ class Lab:
         peer = load_peer(folder)
         path = federation_path(folder)
         federation = load_federation(path)
-        for address in (peer.listen, *peer.peers, *peer.advertise):
-            try:
-                parse_address(address)
-            except ValueError as error:
-                raise ConfigError(f"{folder / 'peer.toml'}: {error}") from None
+        _check_addresses(peer, folder / "peer.toml")
         state = StateFolder(folder)
         try:
             if not state.key.exists():
@@ -71,6 +67,17 @@ class Lab:
     def me(self) -> str:
         """This peer's id."""
         return self.identity.id
+
+
+def _check_addresses(peer: Peer, path: Path) -> None:
+    for key, addresses in (("listen", [peer.listen]), ("peers", peer.peers), ("advertise", peer.advertise)):
+        for address in addresses:
+            try:
+                port = parse_address(address).port
+            except ValueError as error:
+                raise ConfigError(f"{path}: {key}: {error}") from None
+            if not port and key != "listen":
+                raise ConfigError(f"{path}: {key}: {address}: port 0 cannot be dialled")
 
 
 def policy(peer: Peer) -> Policy:

@@ -36,6 +36,8 @@ def start_logging(folder: Path, verbose: bool) -> logging.Handler:
     file.setFormatter(JsonLines())
     file.setLevel(logging.DEBUG if verbose else logging.INFO)
     root.handlers = [file, _terminal(verbose)]
+    discovery = logging.getLogger("zeroconf")  # a network that goes away is no news for the terminal
+    discovery.handlers, discovery.propagate = [file], False
     logging.raiseExceptions = False  # a full disk must not fill the terminal with tracebacks of the logger
     return file
 

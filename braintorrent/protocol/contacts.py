@@ -12,7 +12,7 @@ from braintorrent.protocol.version import NOTHING, Version
 
 NEVER = float("inf")
 MAX_ADDRESSES_EACH = 8  # of one peer: enough for two networks in two address families
-ABSENT_FAILURES = 3  # asks failed in a row, after which a peer is not counted as present
+ABSENT_FAILURES = 3  # asks failed in a row, after which a peer long silent is not counted as present
 
 
 @dataclass(slots=True)
@@ -172,12 +172,15 @@ class Contacts:
         return contact is not None and contact.next_ask == when and not contact.asking and bool(contact.addresses)
 
     def is_present(self, contact: Contact, now: float) -> bool:
-        """Heard from lately, still answering, and not leaving."""
-        silence = self.policy.absent_after
-        if self.policy.fanout is not None:  # it is our turn only once in so many rounds
-            silence *= max(1.0, len(self.of) / self.policy.fanout)
-        here = contact.heard >= now - silence and contact.failures < ABSENT_FAILURES
-        return here and contact.phase != "leaving"
+        """Heard from lately, and not leaving. Lost messages alone make nobody absent.
+
+        With a fanout our turn with a peer comes once in many rounds: until then it is here unless asks fail.
+        """
+        silence = now - contact.heard
+        if silence > self.policy.absent_after and self.policy.fanout is not None:
+            turn = max(1.0, len(self.of) / self.policy.fanout)
+            silence = silence / turn if contact.failures < ABSENT_FAILURES else NEVER
+        return silence <= self.policy.absent_after and contact.phase != "leaving"
 
     def present(self, now: float) -> list[str]:
         """Peers counted as here."""

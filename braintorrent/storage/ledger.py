@@ -88,6 +88,13 @@ class Ledger:
         found = self._database.rows(newest)
         return open_announcement(found[0][0]) if found else None
 
+    def published(self) -> list[tuple[Version, float]]:
+        """Every own version with the Unix time of its publication, in order."""
+        rows = self._database.rows(
+            "SELECT incarnation, counter, unix FROM announcement WHERE own ORDER BY incarnation, counter"
+        )
+        return [(Version(i, c), unix) for i, c, unix in rows]
+
     def merge(self, merged: Merged) -> None:
         """Keep a merge that no version follows, durable on return."""
         with self._database.transaction() as sql:

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from braintorrent.errors import Unreachable
 from braintorrent.protocol import effects as want
@@ -16,6 +17,9 @@ from braintorrent.protocol.machine import PeerMachine, Restored, Step
 from braintorrent.protocol.messages import Announcement, AskMessage, TellMessage
 from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.version import Version
+
+settings.register_profile("same-every-time", derandomize=True, deadline=None)
+settings.load_profile("same-every-time")
 
 
 def announce(author: str, incarnation: int = 1, counter: int = 1, *, final: bool = False, content: str = "") -> Announcement:

@@ -88,15 +88,14 @@ def test_rumours_do_not_push_out_an_address_that_works() -> None:
     assert len(contacts.of["a"].addresses) == MAX_ADDRESSES_EACH
 
 
-def test_presence_is_having_been_heard_lately_answering_and_not_leaving() -> None:
+def test_presence_is_having_been_heard_lately_and_not_leaving() -> None:
     contacts = known("a", "b", "c", "d")
     for peer, phase in (("a", "working"), ("b", "leaving"), ("c", "final")):
         contacts.heard_from(peer, phase, 10.0)
     assert contacts.present(10.0) == ["a", "c"]
     for _ in range(3):
-        contacts.failed("c", "no answer", 11.0)
-    assert contacts.present(11.0) == ["a"]
-    assert contacts.present(10.0 + contacts.policy.absent_after) == ["a"]
+        contacts.failed("c", "lost", 11.0)
+    assert contacts.present(10.0 + contacts.policy.absent_after) == ["a", "c"]
     assert contacts.present(10.1 + contacts.policy.absent_after) == []
 
 
@@ -106,6 +105,10 @@ def test_with_a_fanout_presence_lasts_as_long_as_a_turn_takes() -> None:
     contacts.heard_from("p1", "working", 0.0)
     assert contacts.present(10 * contacts.policy.absent_after) == ["p1"]
     assert contacts.present(21 * contacts.policy.absent_after) == []
+    for _ in range(3):
+        contacts.failed("p1", "no answer", 1.0)
+    assert contacts.present(contacts.policy.absent_after) == ["p1"]
+    assert contacts.present(2 * contacts.policy.absent_after) == []
 
 
 @pytest.mark.parametrize("trouble", [0.0, 0.3])

@@ -58,8 +58,13 @@ def test_a_newer_version_of_a_model_in_hand_needs_no_room() -> None:
     fetches = make(max_merge=1)
     fetches.table.hold(said("a"))
     fetches.table.note(said("a", 2), "a")
+    (fetch,) = fetches.start(0.0)
+    assert fetch.announcement == said("a", 2)
+    fetches.ended(fetch.announcement)
+    fetches.table.hold(fetch.announcement)
     fetches.table.note(said("b"), "b")
-    assert [f.announcement for f in fetches.start(0.0)] == [said("a", 2)]
+    fetches.table.note(said("a", 3), "a")
+    assert list(fetches.start(0.0)) == []  # but then b would wait for ever
 
 
 def test_for_the_last_merge_there_is_room_for_everyone() -> None:

@@ -258,5 +258,5 @@ class Rules(RuleBasedStateMachine):
         assert self.machine.next_deadline() is None
 
 
-Rules.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None, derandomize=True, report_multiple_bugs=False)
+Rules.TestCase.settings = settings(max_examples=120, stateful_step_count=60, deadline=None, derandomize=True, report_multiple_bugs=False)
 test_rules = Rules.TestCase

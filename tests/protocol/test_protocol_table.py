@@ -66,10 +66,13 @@ class Tables(RuleBasedStateMachine):
     @rule(a=statements)
     def fetch_what_nobody_offers_any_more(self, a: Announcement) -> None:
         held = self.table.entry(a.author).held
-        if self.contents.setdefault((a.author, a.version), a.content) == a.content:
+        if self.contents.get((a.author, a.version), a.content) == a.content:
             useless = self.table.hold(a)
             assert useless in (None, a, held)
-            assert self.table.entries[a.author].held in (held, a)
+            now = self.table.entries[a.author].held
+            assert now in (held, a)
+            if now == a:
+                self.contents[a.author, a.version] = a.content
 
     @rule()
     def merge(self) -> None:
@@ -123,7 +126,7 @@ class Tables(RuleBasedStateMachine):
         assert (set(again.offered), set(again.fresh)) == (set(self.table.offered), set(self.table.fresh))
 
 
-Tables.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Tables.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
 test_tables = Tables.TestCase
 
 
