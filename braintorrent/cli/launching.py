@@ -21,8 +21,10 @@ def launch(root: Path, as_json: bool) -> None:
 
     from braintorrent.experiments.live import watch_live
     from braintorrent.experiments.processes import Processes, introduce, peer_folders
+    from braintorrent.experiments.recipe import make_missing
 
     folders = peer_folders(root)
+    make_missing(root, folders, lambda text: click.echo(text, err=True))
     introduce(folders)
     with Processes(folders) as peers:
         try:

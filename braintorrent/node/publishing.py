@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 
 from braintorrent.errors import StorageFull
 from braintorrent.node.context import Context, Pending, log
 from braintorrent.protocol import effects
 from braintorrent.protocol.messages import Announcement
 from braintorrent.records import Parent, Record, encode_record, sign_announcement
+from braintorrent.storage import write_atomically
 
 
 async def publish(context: Context, effect: effects.Publish) -> None:
@@ -43,6 +45,8 @@ def _publish(context: Context, effect: effects.Publish) -> Announcement:
         seconds=round(trained.seconds, 3) if trained else 0.0, schema=lab.learner.schema.digest,
         record=context.blobs.put_bytes(data), record_size=len(data), final=effect.final,
     ))  # fmt: skip
+    if remembered := lab.method.state():
+        write_atomically(lab.state.method, json.dumps(remembered).encode())
     context.ledger.publish(announcement, context.pending.merge)
     lab.state.checkpoint.unlink(missing_ok=True)
     return announcement

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 
@@ -31,6 +32,8 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
     restored = Restored(
         ledger.begin_incarnation(int(time.time() * 1000)), newest, entries, best=best, since_best=since_best
     )
+    if lab.state.method.exists():
+        lab.method.restore(json.loads(lab.state.method.read_bytes()))
     checkpoint, reason = load_checkpoint(lab.state.checkpoint, lab.learner.schema)
     if reason:
         log.warning("the checkpoint is of no use (%s): training goes on from the last version", reason)

@@ -114,7 +114,7 @@ class Contacts:
         contact = self.contact(peer)
         contact.failures += 1
         contact.problem, contact.again = problem, False
-        wait = min(self.policy.ask_every * 2 ** min(contact.failures, 16), self.policy.max_backoff)
+        wait = min(self.policy.ask_every * 2 ** min(contact.failures - 1, 16), self.policy.max_backoff)
         self._ended(peer, now, wait * self.rng.uniform(0.9, 1.1))
 
     def _ended(self, peer: str, now: float, wait: float) -> None:

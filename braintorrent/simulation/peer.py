@@ -104,10 +104,12 @@ class Peer:
     def lose_disk(self) -> None:
         """Only while down: the next life begins with nothing but the key."""
         self.disk = Disk()
+        self._note("lost disk")
 
     def restore_backup(self) -> None:
         """Only while down: the disk is as it was when `backup` was made."""
         self.disk = self.backup.copy()
+        self._note("old copy", self.disk.incarnation)
 
     @property
     def present(self) -> bool:

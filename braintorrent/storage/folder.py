@@ -27,6 +27,7 @@ class StatePaths:
         self.key = path / "key"  # the private key
         self.roster = path / "roster.json"  # who is trusted; other processes may add to it while a node runs
         self.control = path / "control.json"  # where a running node answers `status`
+        self.method = path / "method.json"  # what the federated method remembers
         self.last_status = path / "status.json"  # what it said as it ended
         self.ledger, self.checkpoint = path / "ledger.sqlite", path / "checkpoint.safetensors"
         self.blobs, self.models, self.log = path / "blobs", path / "models", path / "log"

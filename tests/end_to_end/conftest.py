@@ -16,7 +16,7 @@ import pytest
 import tomli_w
 
 from braintorrent.experiments.processes import Processes, introduce
-from braintorrent.node.control import read_status
+from braintorrent.node.control import last_status, read_status
 from braintorrent.storage import Ledger, StatePaths
 
 TIMING = {"ask_every": 0.3, "alone_after": 5.0, "linger": 30.0, "ask_deadline": 3.0}
@@ -46,6 +46,11 @@ class Federation:
 
     def status(self, name: str) -> dict[str, Any] | None:
         return read_status(self.folders[name])
+
+    def last(self, name: str) -> dict[str, Any]:
+        found = last_status(self.folders[name])
+        assert found is not None, self.words(name)
+        return found
 
     def words(self, name: str) -> str:
         return self.processes.last_words(self.folders[name], 40)
