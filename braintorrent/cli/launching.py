@@ -11,7 +11,8 @@ import click
 @click.command()
 @click.argument("root", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--json", "as_json", is_flag=True, help="Print one object at the end instead of the live table.")
-def launch(root: Path, as_json: bool) -> None:
+@click.option("--prepare", is_flag=True, help="Make missing example scans, then stop: nothing runs, nobody is trusted.")
+def launch(root: Path, as_json: bool, prepare: bool) -> None:
     """Run every peer folder below ROOT on this machine, one process each.
 
     Keys are made and rosters filled, so that all of them trust each other. Ctrl-C ends all, cleanly; the
@@ -25,6 +26,8 @@ def launch(root: Path, as_json: bool) -> None:
 
     folders = peer_folders(root)
     make_missing(root, folders, lambda text: click.echo(text, err=True))
+    if prepare:
+        return
     introduce(folders)
     with Processes(folders) as peers:
         try:

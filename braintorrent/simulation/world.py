@@ -50,6 +50,7 @@ class World:
         self.roster = frozenset(names)
         self.peers = {name: Peer(name, make(self.rng, index), self) for index, name in enumerate(names)}
         self.asks = 0
+        self.gone: set[str] = set()  # these do not start again
         self.contents: dict[tuple[str, Version], str] = {}
         self.conflicts: list[Announcement] = []  # a version published a second time, with another content
         self.equivocations: list[Quarantine] = []
@@ -93,7 +94,7 @@ class World:
     def start(self, name: str) -> None:
         """Start a peer that is down, and let discovery do its work."""
         peer = self.peers[name]
-        if peer.machine is not None:
+        if peer.machine is not None or name in self.gone:
             return
         others = [p.name for p in self.present()]
         peer.start()
@@ -105,6 +106,11 @@ class World:
                 self.peers[other].sighted(name)
         if self.churn is not None:
             self.clock.after(self.rng.expovariate(1 / self.churn.session), self._go, name, peer.lives)
+
+    def lose(self, name: str) -> None:
+        """It crashes and never returns."""
+        self.gone.add(name)
+        self.peers[name].crash()
 
     def _go(self, name: str, life: int) -> None:
         peer, churn = self.peers[name], self.churn

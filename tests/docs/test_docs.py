@@ -119,7 +119,7 @@ def shown(made: dict[str, str]) -> str:
     """The vectors as they stand in the document: long ones go on in indented lines."""
     lines = []
     for name, value in made.items():
-        pieces = [value[at : at + 96] for at in range(0, len(value), 96)]
+        pieces = [value[at : at + 116] for at in range(0, len(value), 116)]
         lines += [f"{name}:"] + [f"    {piece}" for piece in pieces] if len(pieces) > 1 else [f"{name}: {value}"]
     return "\n".join(lines) + "\n"
 
