@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from blake3 import blake3
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from braintorrent.errors import ConfigError
 
@@ -21,7 +21,7 @@ FORMAT = 1
 class Section(BaseModel):
     """A TOML table: no key beyond those named, no silent conversion of text to numbers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class MethodSection(Section):
@@ -66,19 +66,25 @@ class TimingSection(Section):
     cadence: Literal["continuous", "poisson"] = Field(
         "continuous", description="train on at once, or wake on an exponential clock (a random lab initiates)"
     )
-    interval: float = Field(60.0, gt=0, description="mean seconds between versions under the poisson cadence")
+    interval: float = Field(60.0, gt=0, description="mean seconds of rest after each version under the poisson cadence")
     quorum: int = Field(0, ge=0, description="least number of other labs with something newer before a merge")
     patience: float = Field(60.0, ge=0, description="seconds to wait for the quorum, then train on below it")
     alone_after: float = Field(30.0, ge=0, description="seconds a newcomer looks for a model before it trains alone")
     linger: float = Field(600.0, ge=0, description="seconds a finished peer waits for the others, at most")
     checkpoint_every: float = Field(120.0, gt=0, description="seconds of training a kill can cost, at most")
 
+    @model_validator(mode="after")
+    def _reachable(self) -> TimingSection:
+        if self.quorum > self.max_merge:
+            raise ValueError(f"quorum {self.quorum} can never be met with max_merge {self.max_merge}")
+        return self
+
 
 class StopSection(Section):
     """[stop] The first rule met ends local training. None given: train until told to stop."""
 
     versions: int | None = Field(None, ge=1, description="versions trained by this lab")
-    minutes: float | None = Field(None, gt=0, description="minutes since this lab's first version")
+    minutes: float | None = Field(None, gt=0, description="minutes of running, over all starts")
     target: float | None = Field(None, description="score on own validation cases")
     patience: int | None = Field(None, ge=1, description="versions without a better score on own validation cases")
 
@@ -183,4 +189,5 @@ def agreement(federation: Federation, extra: dict[str, str]) -> dict[str, str]:
     flat.pop("start.weights", None)  # a local path; what counts is the digest of what it holds
     flat.pop("start.digest", None)
     flat.update(extra)
-    return {k: blake3(json.dumps(v, sort_keys=True).encode()).hexdigest()[:16] for k, v in sorted(flat.items())}
+    canonical = {key: json.dumps(value, sort_keys=True, default=str) for key, value in sorted(flat.items())}
+    return {key: blake3(text.encode()).hexdigest()[:16] for key, text in canonical.items()}

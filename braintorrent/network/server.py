@@ -167,7 +167,9 @@ class Server:
         der = await self._body(request, limits.CERTIFICATE_BYTES, None)
         self._check_roster(certified(der))
         log.debug("%s introduced its certificate", short(admit(self._context, der)))
-        return _response(200, b"")
+        response = _response(200, b"")
+        response.force_close()  # what has content is said on a connection that proves who speaks
+        return response
 
     async def _route(self, request: web.BaseRequest, caller: str) -> web.StreamResponse:
         self._check_roster(caller)

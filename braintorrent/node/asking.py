@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 
 from braintorrent.errors import Refused, RemoteError, Unreachable
-from braintorrent.network.wire import Hello
+from braintorrent.network.wire import PROTOCOL, Hello
 from braintorrent.node.context import Context, log
 from braintorrent.protocol import effects
 from braintorrent.protocol.messages import TellMessage
 from braintorrent.records import short
 
+CODEC = "safetensors"  # the one encoding of weights that every peer reads
 MAX_CLOCK_SKEW = 3600.0  # seconds; incarnations are read off the clock, so hours off would spoil them
 
 
@@ -28,6 +29,9 @@ def objection(context: Context, theirs: Hello) -> Refused | None:
     lab = context.lab
     if theirs.federation != lab.federation.id:
         return Refused(f"federation {theirs.federation} is not {lab.federation.id}", reason="federation")
+    if not theirs.protocols[0] <= PROTOCOL <= theirs.protocols[1] or CODEC not in theirs.codecs:
+        speaks = "protocols {} to {}".format(*theirs.protocols)
+        return Refused(f"{theirs.name} speaks {speaks} and reads {', '.join(theirs.codecs)[:100]}", reason="protocol")
     keys = lab.agreement.keys() | theirs.agreement.keys()
     differing = sorted(k for k in keys if lab.agreement.get(k) != theirs.agreement.get(k))
     if differing:

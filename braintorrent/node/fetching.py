@@ -9,7 +9,7 @@ from braintorrent.errors import BadMessage, RemoteError, StorageFull, Unreachabl
 from braintorrent.node.context import Context, log
 from braintorrent.protocol import effects
 from braintorrent.protocol.messages import Announcement
-from braintorrent.records import Artifact, decode_record, digest, short
+from braintorrent.records import Artifact, decode_record, short
 
 T = TypeVar("T")
 
@@ -57,10 +57,13 @@ async def _fetch(context: Context, announcement: Announcement, source: str) -> N
         await _somewhere(context, source, lambda address: context.client.fetch(
             source, address, artifact.digest, artifact.size, incoming, incoming.rewind()
         ))  # fmt: skip
-        await context.in_thread(incoming.commit)
     except BaseException:
-        incoming.abort()
+        await context.in_thread(incoming.abort)
         raise
+    try:
+        await context.in_thread(incoming.commit)
+    except BadMessage:
+        raise _Unfit("record") from None  # every chunk was right, the whole is not: the author's own contradiction
 
 
 async def _record(context: Context, announcement: Announcement, source: str) -> Artifact:
@@ -68,14 +71,14 @@ async def _record(context: Context, announcement: Announcement, source: str) -> 
     schema = context.lab.learner.schema
     if announcement.schema != schema.digest:
         raise _Unfit("schema")
-    if context.blobs.has(announcement.record):
-        data = context.blobs.read(announcement.record, announcement.record_size)
-    else:
+    try:
+        data = await context.in_thread(context.blobs.read, announcement.record, announcement.record_size)
+    except ValueError:
+        raise _Unfit("record") from None  # it names bytes that are here, and claims another size
+    except KeyError:
         data = await _somewhere(context, source, lambda address: context.client.fetch_small(
             source, address, announcement.record, announcement.record_size
         ))  # fmt: skip
-        if digest(data) != announcement.record:
-            raise BadMessage("record bytes do not match their digest", reason="bad-bytes")
     try:
         artifact = decode_record(data).weights
     except BadMessage:

@@ -33,7 +33,7 @@ async def watch_roster(context: Context) -> None:
         context.notes.pop("roster", None)
         if changed:
             log.info("roster changed: %d trusted", len(context.lab.roster.ids))
-            context.tell(lambda now: context.machine.roster_changed(context.lab.roster.ids, now))
+            context.tell(lambda now: context.machine.roster_changed(context.lab.members, now))
             _dial_roster(context)
 
 

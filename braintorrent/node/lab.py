@@ -68,6 +68,11 @@ class Lab:
         """This peer's id."""
         return self.identity.id
 
+    @property
+    def members(self) -> frozenset[str]:
+        """This peer and all it trusts."""
+        return self.roster.ids | {self.me}
+
 
 def _check_addresses(peer: Peer, path: Path) -> None:
     for key, addresses in (("listen", [peer.listen]), ("peers", peer.peers), ("advertise", peer.advertise)):

@@ -13,7 +13,7 @@ from braintorrent.protocol import effects
 from braintorrent.protocol.messages import Announcement
 from braintorrent.storage import Merged, Part
 
-PASSING = ("too-few",)  # reasons that say nothing about a model; it may be merged another time
+PASSING = ("too-few", "method")  # reasons that say nothing about a model; it may be merged another time
 
 
 async def merge(context: Context, effect: effects.Merge) -> None:
@@ -42,6 +42,9 @@ async def merge(context: Context, effect: effects.Merge) -> None:
         context.pending.merge = merged
     context.last_merge, context.merges = merged.to_plain(), context.merges + bool(outcome.included)
     skipped = {author: reason for author, reason in outcome.skipped.items() if reason not in PASSING}
+    for a in effect.candidates:
+        if a.author in skipped:
+            context.ledger.refuse(a.author, a.version, skipped[a.author])
     context.tell(lambda now: context.machine.merged(outcome.included, skipped, now))
 
 

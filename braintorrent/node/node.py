@@ -14,11 +14,13 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any
 
+from braintorrent.errors import ConfigError
 from braintorrent.network.address import own_addresses, parse_address
 from braintorrent.network.client import Client
 from braintorrent.network.discovery import Discovery
 from braintorrent.network.server import Server
-from braintorrent.node.asking import ask
+from braintorrent.network.wire import encode_hello
+from braintorrent.node.asking import ask, hello
 from braintorrent.node.context import Context, log
 from braintorrent.node.control import Control
 from braintorrent.node.fetching import fetch
@@ -69,7 +71,7 @@ class Node:
         blobs = BlobStore(lab.state.blobs, int(lab.peer.disk_gib * 2**30))
         restored, pending = restore(lab, ledger, blobs)
         machine = PeerMachine(
-            lab.me, lab.federation.id, lab.roster.ids, policy(lab.peer), random.Random(secrets.randbits(64)),
+            lab.me, lab.federation.id, lab.members, policy(lab.peer), random.Random(secrets.randbits(64)),
             restored, loop.time(),
         )  # fmt: skip
         client = await self._exit.enter_async_context(Client(lab.identity, lambda peer: peer in lab.roster.ids))
@@ -80,6 +82,7 @@ class Node:
         self.listening = str(self.server.address)
         self.traffic = Traffic(ledger, client, self.server)
         self.serving.addresses = tuple(lab.peer.advertise) or own_addresses(self.server.address)
+        self._check_hello()
         self.control = Control(lab.state, lambda: status(self))
         self._exit.push_async_callback(self.control.close)
         await self.control.start()
@@ -94,6 +97,14 @@ class Node:
             await self._discover()
         self._opened = True
         self.pump()
+
+    def _check_hello(self) -> None:
+        """What this lab will say of itself must fit the caps that others hold it to."""
+        try:
+            encode_hello(hello(self.context, self.serving.addresses))
+        except ValueError as error:
+            what = str(error).splitlines()[0]
+            raise ConfigError(f"{self.lab.federation_file}: a message cannot carry it: {what}") from None
 
     async def _discover(self) -> None:
         context, host = self.context, parse_address(self.lab.peer.listen).host

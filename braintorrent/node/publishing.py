@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
+import math
+import re
+from collections.abc import Mapping
 
 from braintorrent.errors import StorageFull
 from braintorrent.node.context import Context, Pending, log
 from braintorrent.protocol import effects
 from braintorrent.protocol.messages import Announcement
 from braintorrent.records import Parent, Record, encode_record, sign_announcement
+from braintorrent.records.record import MAX_METRICS
 from braintorrent.storage import write_atomically
 
 
@@ -36,8 +40,8 @@ async def publish(context: Context, effect: effects.Publish) -> None:
 def _publish(context: Context, effect: effects.Publish) -> Announcement:
     lab, trained = context.lab, context.pending.trained
     artifact = context.blobs.put(lab.learner.weights().parts)
-    shared = context.metrics.get("own", {}) if lab.peer.share_metrics else {}
-    record = Record(parents=_parents(context), artifacts=(artifact,), metrics=tuple(shared.items()))
+    shared = _shared(context.metrics.get("own", {})) if lab.peer.share_metrics else ()
+    record = Record(parents=_parents(context), artifacts=(artifact,), metrics=shared)
     data = encode_record(record)
     announcement = sign_announcement(lab.identity, Announcement(
         federation=lab.federation.id, author=lab.me, version=effect.version, content=artifact.digest,
@@ -50,6 +54,12 @@ def _publish(context: Context, effect: effects.Publish) -> Announcement:
     context.ledger.publish(announcement, context.pending.merge)
     lab.state.checkpoint.unlink(missing_ok=True)
     return announcement
+
+
+def _shared(metrics: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    """Metrics as a record holds them: finite, and with names of letters, digits, dot, dash and underscore."""
+    finite = [(name, float(value)) for name, value in metrics.items() if math.isfinite(value)]
+    return tuple((re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:64], value) for name, value in finite[:MAX_METRICS])
 
 
 def _parents(context: Context) -> tuple[Parent, ...]:

@@ -30,7 +30,8 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
         blobs.supersede(digest)
     best, since_best = ledger.best(lab.learner.score)
     restored = Restored(
-        ledger.begin_incarnation(int(time.time() * 1000)), newest, entries, best=best, since_best=since_best
+        ledger.begin_incarnation(int(time.time() * 1000)), newest, entries, best=best, since_best=since_best,
+        elapsed=ledger.elapsed(),
     )
     if lab.state.method.exists():
         lab.method.restore(json.loads(lab.state.method.read_bytes()))

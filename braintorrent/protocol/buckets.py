@@ -53,6 +53,6 @@ class Buckets:
         if not 0 <= index < count:
             return iter(())
         if self.count % count == 0:
-            return chain.from_iterable(self._split[index :: count])
+            return chain.from_iterable(self._split[index::count])
         near = self._split[index % self.count] if count % self.count == 0 else chain.from_iterable(self._split)
         return (author for author in near if in_bucket(author, bucket))

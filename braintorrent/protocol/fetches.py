@@ -31,10 +31,8 @@ class Fetches:
             return
         self.avoid = {k: until for k, until in self.avoid.items() if until > now}
         wanted = [author for author in self._allowed(everyone) if author not in self.flying]
-        if len(wanted) > lines:
-            self.rng.shuffle(wanted)  # with more authors than room, everyone gets a turn
         room = NEVER if everyone else self._room()
-        for author in wanted:
+        for author in self._drawn(wanted):  # by lot: with more authors than room, everyone gets a turn
             takes = author not in self.table.fresh
             choice = self._choice(author) if room > 0 or not takes else None
             if choice is None:
@@ -46,6 +44,13 @@ class Fetches:
             lines -= 1
             if lines == 0:
                 return
+
+    def _drawn(self, authors: list[str]) -> Iterator[str]:
+        """The authors in random order, drawn only as far as needed (Fisher-Yates)."""
+        for index in range(len(authors)):
+            drawn = self.rng.randrange(index, len(authors))
+            authors[index], authors[drawn] = authors[drawn], authors[index]
+            yield authors[index]
 
     def _room(self) -> int:
         """How many more models may be in hand for the next merge."""

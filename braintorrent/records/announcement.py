@@ -73,7 +73,7 @@ def open_announcement(raw: bytes) -> Announcement:
             pass
         case _:
             raise BadMessage("not an announcement")
-    if fmt != FORMAT:
+    if type(fmt) is not int or fmt != FORMAT:
         raise BadMessage(f"announcement format {fmt}; this release reads {FORMAT}", reason="format")
     verify(key, signature, CONTEXT + body)
     values = unpack(body, MAX_ANNOUNCEMENT_BYTES)
@@ -83,7 +83,10 @@ def open_announcement(raw: bytes) -> Announcement:
         b = _Body.model_validate(dict(zip(_NAMES, values, strict=True)))
     except ValidationError as error:
         raise BadMessage(f"announcement field {error.errors()[0]['loc'][0]} is out of bounds") from None
-    return Announcement(
+    announcement = Announcement(
         b.federation, peer_id(key), Version(b.incarnation, b.counter), b.content, b.samples, b.steps,
         b.seconds, b.schema_, b.record, b.record_size, b.final, raw=raw,
     )  # fmt: skip
+    if pack(_body(announcement)) != body:
+        raise BadMessage("announcement with an integer where a float is due")
+    return announcement

@@ -85,7 +85,7 @@ def decode_record(data: bytes) -> Record:
             pass
         case _:
             raise BadMessage("not a record", reason="record")
-    if fmt != FORMAT:
+    if type(fmt) is not int or fmt != FORMAT:
         raise BadMessage(f"record format {fmt}; this release reads {FORMAT}", reason="format")
     try:
         record = Record(
@@ -95,6 +95,8 @@ def decode_record(data: bytes) -> Record:
         )
     except (ValidationError, TypeError, ValueError):
         raise BadMessage("record field out of bounds", reason="record") from None
+    if encode_record(record) != data:
+        raise BadMessage("record with an integer where a float is due", reason="record")
     for artifact in record.artifacts:
         if len(artifact.chunks) != -(-artifact.size // CHUNK_BYTES):
             raise BadMessage("record lists another number of chunks than its size needs", reason="record")

@@ -82,6 +82,14 @@ class Ledger:
             if merged is not None:
                 _insert(sql, merged, a.version)
 
+    def elapsed(self) -> float:
+        """Seconds of earlier lives, each from its start to its last publication."""
+        rows = self._database.rows(
+            "SELECT max(a.unix) - l.unix FROM life l JOIN announcement a ON a.own AND a.incarnation = l.incarnation"
+            " GROUP BY l.incarnation"
+        )
+        return sum(max(0.0, seconds) for (seconds,) in rows)
+
     def newest(self) -> Announcement | None:
         """The newest own version, None before the first."""
         newest = "SELECT raw FROM announcement WHERE own ORDER BY incarnation DESC, counter DESC LIMIT 1"

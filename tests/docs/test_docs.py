@@ -25,6 +25,7 @@ from braintorrent.network.tls import certificate, to_der
 from braintorrent.network.wire import Hello, encode_ask, encode_error, encode_hello, encode_tell
 from braintorrent.protocol.machine import PHASE, Step
 from braintorrent.protocol.messages import PHASES, Announcement, AskMessage, TellMessage
+from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.version import Version
 from braintorrent.records import Artifact, Identity, Parent, Record, digest, encode_record, sign_announcement
 from braintorrent.records.canonical import unpack
@@ -76,18 +77,19 @@ def vectors() -> dict[str, str]:
     weights = Weights(schema)
     weights.view("w")[:], weights.view("n")[...] = (1.0, -2.5), 7
     blob = b"".join(weights.parts)
-    artifact = Artifact(kind="weights", codec="safetensors", size=len(blob), digest=digest(blob), chunks=(digest(blob),))
+    content = digest(blob)
+    artifact = Artifact(kind="weights", codec="safetensors", size=len(blob), digest=content, chunks=(content,))
     parent = Parent(author=you.id, incarnation=1700000000000, counter=3, content=digest(b"parent"), weight=1.0)
     record = encode_record(Record(parents=(parent,), artifacts=(artifact,), metrics=(("dice", 0.75),)))
     announcement = sign_announcement(me, Announcement(
-        "example-federation", me.id, Version(1700000000001, 1), digest(blob), 10, 12, 1.5, schema.digest,
+        "example-federation", me.id, Version(1700000000001, 1), content, 10, 12, 1.5, schema.digest,
         digest(record), len(record), False,
     ))  # fmt: skip
     agreed = agreement(
         Federation(format=1, id="example-federation", task={"kind": "standin", "rate": 0.1}),
         {"start.weights": digest(b"start"), "task.schema": schema.digest},
     )
-    hello = Hello("lab-a", "example-federation", agreement=agreed, clock_ms=1700000000002, addresses=("192.0.2.7:47100",))
+    hello = Hello("lab-a", "example-federation", (1, 1), ("safetensors",), agreed, 1700000000002, ("192.0.2.7:47100",))
     ask = AskMessage(announcement, {you.id: Version(1700000000000, 3)}, (0, 1), "working")
     tell = TellMessage((announcement,), "final", True, {you.id: ("[fd00::7]:47100",)})
     models = [np.array([1.0, -2.5, 0.1], "<f4"), np.array([3.0, -2.5, 0.3], "<f4"), np.array([-5.0, -2.5, 0.7], "<f4")]
@@ -101,7 +103,7 @@ def vectors() -> dict[str, str]:
         "txt fed": blake3(b"example-federation").hexdigest()[:16],
         "blob": blob.hex(),
         "schema digest": schema.digest,
-        "content digest": digest(blob),
+        "content digest": content,
         "record": record.hex(),
         "record digest": digest(record),
         "announcement body": unpack(announcement.raw, 1024)[2].hex(),
@@ -161,11 +163,10 @@ def test_every_constant_named_is_in_a_table_and_every_cap_of_the_network_is_told
 
 def test_a_knob_has_the_default_in_the_code():
     told = {bare(name): bare(default) for name, default, *_ in rows(PROTOCOL, "knob", "default")}
-    policy = import_module("braintorrent.protocol.policy").Policy
     true = {
         **{f"timing.{name}": info.default for name, info in TimingSection.model_fields.items()},
         **{f"stop.{name}": info.default for name, info in StopSection.model_fields.items()},
-        **{name: getattr(policy(), name) for name in ("max_fetches", "storage_retry", "max_backoff")},
+        **{name: getattr(Policy(), name) for name in ("max_fetches", "storage_retry", "max_backoff")},
     }
     del true["timing.checkpoint_every"]  # of no concern to other peers
     assert told == {name: "none" if value is None else f"{value}" for name, value in true.items()}
@@ -197,17 +198,16 @@ def test_steps_and_phases_are_all_there():
     assert told == {step.name: PHASE.get(step, "working") for step in Step}
     assert set(told.values()) == set(PHASES)
     transitions = rows(PROTOCOL, "from", "when")
-    assert {name for cells in transitions for name in re.findall(r"[A-Z]{4,}", cells[0])} == {s.name for s in Step if s != "left"}
-    assert {name for cells in transitions for name in re.findall(r"[A-Z]{4,}", cells[3])} == {s.name for s in Step}
+    left, reached = ({name for cells in transitions for name in re.findall("[A-Z]{4,}", cells[at])} for at in (0, 3))
+    assert reached == set(told)
+    assert left == reached - {"LEFT"}
 
 
 def test_every_reason_that_travels_or_is_recorded_is_explained():
     told = {bare(reason) for reason, *_ in rows(PROTOCOL, "reason", "status")}
-    used = set()
-    for path in [*PACKAGE.glob("network/*.py"), *PACKAGE.glob("records/*.py"), PACKAGE / "node/asking.py",
-                 PACKAGE / "node/serving.py", PACKAGE / "errors.py"]:  # fmt: skip
-        text = path.read_text()
-        used |= set(re.findall(r"""reason ?= ?"([a-z-]+)\"""", text)) | set(re.findall(r'Declined\(\d+, "([a-z-]+)"', text))
+    files = ("network/*.py", "records/*.py", "node/asking.py", "node/serving.py", "errors.py")
+    text = "".join(path.read_text() for pattern in files for path in PACKAGE.glob(pattern))
+    used = set(re.findall(r'(?:reason ?= ?|Declined\(\d+, )"([a-z-]+)"', text))
     assert told == used - {"remote"}  # the root of the tree is never raised
 
 
@@ -262,11 +262,24 @@ def test_every_knob_mentioned_exists():
             assert knob in model.model_fields, f"{path.name}: no knob {section}.{knob}"
 
 
+def test_every_name_in_code_quotes_that_looks_like_a_knob_is_one_or_a_field():
+    options = "".join(path.read_text() for path in PACKAGE.glob("tasks/*.py"))
+    known = set(re.findall(r"^    (\w+): ", options, re.MULTILINE)) | {"below_quorum"}
+    for model in (Peer, Federation, *sections(Peer).values(), *sections(Federation).values(), Parent, Artifact):
+        known |= set(model.model_fields)
+    for shape in (Policy, Hello, AskMessage, TellMessage, Announcement):
+        known |= {f.name for f in fields(shape)}
+    for path in PROSE:
+        quoted = re.findall(r"`([a-z][a-z_]+)(?: = [^`]+)?`", path.read_text())
+        wrong = {name for name in quoted if "_" in name} - known
+        assert not wrong, f"{path.name}: neither a knob nor a field: {sorted(wrong)}"
+
+
 def test_every_dependency_has_its_reason():
     text = (ROOT / "docs/dependencies.md").read_text()
     project = PYPROJECT["project"]
-    wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
-    names = {re.split(r"[^\w-]", name)[0] for name in wanted} - {"types-psutil"}
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
+    names = {re.split(r"[^\w-]", name)[0] for name in wanted}
     missing = {name for name in names if not re.search(rf"(\| {name} \||\*\*{name}\*\*)", text)}
     assert not missing, f"docs/dependencies.md does not say why: {sorted(missing)}"
 

@@ -22,12 +22,12 @@ settings.register_profile("same-every-time", derandomize=True, deadline=None)
 settings.load_profile("same-every-time")
 
 
-def announce(author: str, incarnation: int = 1, counter: int = 1, *, final: bool = False, content: str = "") -> Announcement:
+def announce(
+    author: str, incarnation: int = 1, counter: int = 1, *, final: bool = False, content: str = ""
+) -> Announcement:
     """A verified announcement."""
     digest = sha256(f"{author} {incarnation} {counter} {content}".encode()).hexdigest()
-    return Announcement(
-        "fed", author, Version(incarnation, counter), digest, 10, 1, 1.0, "0" * 64, digest, 100, final
-    )
+    return Announcement("fed", author, Version(incarnation, counter), digest, 10, 1, 1.0, "0" * 64, digest, 100, final)
 
 
 ROUND_TRIP = 0.001  # seconds
@@ -86,7 +86,9 @@ class Shell:
         self.asks.remove(ask)
         self.feed("asked", peer, Unreachable("no answer"))
 
-    def asked_by(self, peer: str, newest: Announcement | None = None, phase: str = "working", **holds: Version) -> TellMessage:
+    def asked_by(
+        self, peer: str, newest: Announcement | None = None, phase: str = "working", **holds: Version
+    ) -> TellMessage:
         """`peer` asks."""
         return self.feed("received", AskMessage(newest, holds, phase=phase), peer)
 

@@ -32,7 +32,10 @@ def make(peers: str = PEERS, **policy: int) -> Fetches:
 
 @given(
     st.integers(1, 4), st.integers(1, 6),
-    st.lists(st.tuples(st.sampled_from(["hear", "ok", "bad", "merge"]), st.sampled_from(PEERS), st.integers(1, 9)), max_size=60),
+    st.lists(
+        st.tuples(st.sampled_from(["hear", "ok", "bad", "merge"]), st.sampled_from(PEERS), st.integers(1, 9)),
+        max_size=60,
+    ),
 )  # fmt: skip
 def test_limits_hold_whatever_happens(at_once: int, max_merge: int, events: list[tuple[str, str, int]]) -> None:
     fetches = make(max_fetches=at_once, max_merge=max_merge)

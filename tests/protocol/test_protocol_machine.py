@@ -76,7 +76,9 @@ def test_a_newcomer_that_can_fetch_nothing_trains_when_its_time_is_up(shell: Mak
     assert s.step is Step.TRAINING
 
 
-def test_a_newcomer_among_busy_labs_starts_in_time_though_something_is_always_under_way(shell: Make, said: Said) -> None:
+def test_a_newcomer_among_busy_labs_starts_in_time_though_something_is_always_under_way(
+    shell: Make, said: Said
+) -> None:
     s = shell("ab", alone_after=30.0, max_fetches=2)
     for counter in range(1, 40):
         s.now += 1.0
@@ -343,6 +345,22 @@ def test_the_dead_are_not_waited_for_and_their_last_model_counts(shell: Make, sa
         s.fetch_all()
 
     s.wait(60.0, meanwhile=b_is_dead)
+    assert ended(s) == (["a", "b"], "finished")
+
+
+def test_the_last_merge_waits_for_the_bytes_of_a_third_that_are_under_way(shell: Make, said: Said) -> None:
+    s = shell("ab", stop=StopRule(versions=1), alone_after=5.0)
+    s.reply("a", phase="seeking")
+    s.wait(5.1)
+    one_version(s)
+    s.reply("a")  # to an ask of before; another follows
+    s.now += 40.0  # b was never heard from
+    s.reply("a", said("a", final=True), said("b"), phase="final", settled=True)
+    own, third = sorted(s.fetches, key=lambda fetch: fetch.announcement.author)
+    s.fetches.clear()
+    s.feed("fetched", own.announcement, "a")
+    assert s.step is Step.LINGERING
+    s.feed("fetched", third.announcement, "a")
     assert ended(s) == (["a", "b"], "finished")
 
 

@@ -34,7 +34,9 @@ def statement(author: str, incarnation: int, counter: int, final: bool, content:
 authors = st.sampled_from([*OTHERS, "a", "b", "me", "stranger"])
 statements = st.builds(
     statement, authors, st.integers(1, 4), st.integers(1, 6), st.booleans(), st.sampled_from(["", "", "", "", "x"])
-) | st.builds(lambda s: replace(s, federation="another"), st.builds(statement, authors, st.just(9), st.just(9), st.just(True)))
+) | st.builds(
+    lambda s: replace(s, federation="another"), st.builds(statement, authors, st.just(9), st.just(9), st.just(True))
+)
 holds = st.dictionaries(authors, st.builds(Version, st.integers(1, 4), st.integers(1, 6)), max_size=4)
 buckets = st.sampled_from([(0, 1), (0, 1), (1, 2), (3, 5), (7, 2), (0, 0)])
 asks = st.builds(AskMessage, st.none() | statements, holds, buckets, st.sampled_from(PHASES))
@@ -42,16 +44,26 @@ tells = st.builds(
     TellMessage, st.lists(statements, max_size=5).map(tuple), st.sampled_from(PHASES), st.booleans(),
     st.dictionaries(authors, st.lists(st.sampled_from(["x:1", "y:2", "z:3"]), max_size=3).map(tuple), max_size=3),
 )  # fmt: skip
+rules = st.builds(StopRule, st.none() | st.integers(1, 4), st.none() | st.just(1.0), st.none(), st.none() | st.just(2))
 policies = st.builds(
-    Policy, fanout=st.none() | st.integers(1, 3), max_merge=st.integers(1, 4), quorum=st.integers(0, 3),
-    mean_interval=st.none() | st.just(20.0), patience=st.sampled_from([0.0, 7.0]), alone_after=st.sampled_from([0.0, 9.0]),
-    linger=st.sampled_from([0.0, 40.0]), max_fetches=st.integers(1, 3), max_backoff=st.just(60.0),
-    stop=st.builds(StopRule, st.none() | st.integers(1, 4), st.none() | st.just(1.0), st.none(), st.none() | st.just(2)),
-)  # fmt: skip
+    Policy,
+    fanout=st.none() | st.integers(1, 3),
+    max_merge=st.integers(1, 4),
+    quorum=st.integers(0, 3),
+    mean_interval=st.none() | st.just(20.0),
+    patience=st.sampled_from([0.0, 7.0]),
+    alone_after=st.sampled_from([0.0, 9.0]),
+    linger=st.sampled_from([0.0, 40.0]),
+    max_fetches=st.integers(1, 3),
+    max_backoff=st.just(60.0),
+    stop=rules,
+)
 
 
 class Rules(RuleBasedStateMachine):
-    @initialize(policy=policies, seed=st.integers(0, 99), counter=st.integers(0, 3), final=st.booleans(), resume=st.booleans())
+    @initialize(
+        policy=policies, seed=st.integers(0, 99), counter=st.integers(0, 3), final=st.booleans(), resume=st.booleans()
+    )
     def start(self, policy: Policy, seed: int, counter: int, final: bool, resume: bool) -> None:
         newest = statement("me", 3, counter, final) if counter else None
         self.policy, self.now, self.roster = policy, 100.0, frozenset(["me", *OTHERS])
@@ -211,7 +223,11 @@ class Rules(RuleBasedStateMachine):
         self.carry_out()
 
     @precondition(lambda self: self.work is not None)
-    @rule(good=st.sampled_from([True, True, True, False]), score=st.none() | st.floats(0, 1), skip=st.sets(st.sampled_from(OTHERS)))
+    @rule(
+        good=st.sampled_from([True, True, True, False]),
+        score=st.none() | st.floats(0, 1),
+        skip=st.sets(st.sampled_from(OTHERS)),
+    )
     def the_work_ends(self, good: bool, score: float | None, skip: set[str]) -> None:
         work, self.work = self.work, None
         match work:
@@ -258,5 +274,7 @@ class Rules(RuleBasedStateMachine):
         assert self.machine.next_deadline() is None
 
 
-Rules.TestCase.settings = settings(max_examples=120, stateful_step_count=60, deadline=None, derandomize=True, report_multiple_bugs=False)
+Rules.TestCase.settings = settings(
+    max_examples=120, stateful_step_count=60, deadline=None, derandomize=True, report_multiple_bugs=False
+)
 test_rules = Rules.TestCase

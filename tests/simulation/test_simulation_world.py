@@ -49,7 +49,9 @@ def test_neither_the_process_nor_its_hash_seed_decides_anything() -> None:
             "print(World(1, 100, policy, link=Link(loss=0.1), churn=churn).run(60.0).trace.digest)"
         )
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+        )
         return run.stdout.strip()
 
     assert digest("1") == digest("77") == some_run(1).trace.digest
@@ -58,11 +60,15 @@ def test_neither_the_process_nor_its_hash_seed_decides_anything() -> None:
 # ----------------------------------------------------------------- gossip
 
 
-@pytest.mark.parametrize(("fanout", "ask_every"), [(None, 30.0), (3, 10.0)])
-def test_all_present_come_to_hold_the_newest_of_all_despite_loss_and_churn(fanout: int | None, ask_every: float) -> None:
-    policy = Policy(fanout=fanout, ask_every=ask_every, max_merge=100, max_fetches=8, mean_interval=ONCE, max_backoff=60.0)
-    churn = Churn(session=80.0, absence=20.0, lost_disk=0.2, old_copy=0.2, until=120.0)
-    world = World(3, 100, policy, link=Link(loss=0.25), churn=churn).run(260.0)
+@pytest.mark.parametrize(("fanout", "ask_every"), [(None, 60.0), (3, 10.0)])
+def test_all_present_come_to_hold_the_newest_of_all_despite_loss_and_churn(
+    fanout: int | None, ask_every: float
+) -> None:
+    policy = Policy(
+        fanout=fanout, ask_every=ask_every, max_merge=100, max_fetches=8, mean_interval=ONCE, max_backoff=60.0
+    )
+    churn = Churn(session=60.0, absence=15.0, lost_disk=0.2, old_copy=0.2, until=90.0)
+    world = World(3, 100, policy, link=Link(loss=0.25), churn=churn).run(200.0)
     kinds = Counter(entry[2] for entry in world.trace.entries)
     assert min(kinds["crash"], kinds["leave"], kinds["lost disk"], kinds["old copy"]) >= 3
     assert len(world.present()) == 100
@@ -108,9 +114,9 @@ def test_a_partition_heals() -> None:
 
 @pytest.mark.parametrize("fanout", [None, 3])
 def test_all_who_end_together_end_with_the_same_models(fanout: int | None) -> None:
-    policy = Policy(fanout=fanout, ask_every=10.0, stop=StopRule(versions=4), linger=3000.0, max_merge=8, max_fetches=8)
-    churn = Churn(session=150.0, absence=30.0, until=150.0)
-    world = World(7, 40, policy, link=Link(loss=0.05), churn=churn).run(120.0)
+    policy = Policy(fanout=fanout, ask_every=20.0, stop=StopRule(versions=4), linger=3000.0, max_merge=8, max_fetches=8)
+    churn = Churn(session=150.0, absence=30.0, until=140.0)
+    world = World(7, 30, policy, link=Link(loss=0.05), churn=churn).run(120.0)
     gone = [peer.name for peer in world.present()][:3]
     for name in gone:
         world.lose(name)
