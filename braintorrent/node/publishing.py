@@ -65,7 +65,7 @@ def _shared(metrics: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
 def _parents(context: Context) -> tuple[Parent, ...]:
     """What this version was trained from: the last merge, or one's own version before, or nothing but the start."""
     merged, before = context.pending.merge, context.machine.newest
-    if merged is not None:
+    if merged is not None and merged.included:
         return tuple(
             Parent(
                 author=author, incarnation=part.version.incarnation, counter=part.version.counter,

@@ -9,7 +9,7 @@ import time
 from braintorrent.errors import FormatError
 from braintorrent.node.context import Pending, log
 from braintorrent.node.lab import Lab
-from braintorrent.protocol.machine import Restored
+from braintorrent.protocol.steps import Restored
 from braintorrent.protocol.version import NOTHING
 from braintorrent.storage import BlobStore, Ledger, Merged, load_checkpoint
 from braintorrent.weights import Weights

@@ -8,6 +8,7 @@ from braintorrent.contracts import Trained
 from braintorrent.errors import StorageFull
 from braintorrent.node.context import Context, log
 from braintorrent.protocol import effects
+from braintorrent.storage import Merged
 
 
 async def train(context: Context, effect: effects.Train) -> None:
@@ -17,6 +18,8 @@ async def train(context: Context, effect: effects.Train) -> None:
     elif "alone" not in context.notes:
         context.notes["alone"] = "no other peer in reach: training alone; others are merged as soon as they appear"
         log.info(context.notes["alone"])
+    if effect.below_quorum:
+        context.pending.merge = Merged(time.time(), below_quorum=True)
     context.activity.begin("training")
     trained = await context.in_worker(context.activity.timed, "training", lambda: _train(context))
     if not trained.complete:

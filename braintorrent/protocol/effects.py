@@ -39,9 +39,13 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """One version's local steps; answer with machine.trained. alone: nobody else's model was found."""
+    """One version's local steps; answer with machine.trained.
+
+    alone: nobody else was ever heard of. below_quorum: patience ran out, and there was nothing to merge.
+    """
 
     alone: bool = False
+    below_quorum: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,49 +19,20 @@ Two lanes run side by side. Asking and fetching never stop. The work lane goes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterable, Mapping, Set
 from random import Random
 
 from braintorrent.errors import RemoteError
 from braintorrent.protocol import effects as want
 from braintorrent.protocol.asking import ask_message, tell
-from braintorrent.protocol.contacts import MAX_ADDRESSES_EACH, NEVER, Contact, Contacts
+from braintorrent.protocol.contacts import MAX_ADDRESSES_EACH, NEVER, Contacts
 from braintorrent.protocol.fetches import Fetches
+from braintorrent.protocol.judging import all_settled, sought
 from braintorrent.protocol.messages import MAX_ADDRESSES, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.policy import Policy
-from braintorrent.protocol.table import Entry, Equivocation, Table
+from braintorrent.protocol.steps import PHASE, Restored, Step
+from braintorrent.protocol.table import Equivocation, Table
 from braintorrent.protocol.version import Version
-
-
-class Step(StrEnum):
-    """Where the work lane stands."""
-
-    SEEKING = "seeking"
-    READY = "ready"
-    MERGING = "merging"
-    TRAINING = "training"
-    PUBLISHING = "publishing"
-    LINGERING = "lingering"
-    CLOSING = "closing"
-    LEFT = "left"
-
-
-PHASE = {Step.SEEKING: "seeking", Step.LINGERING: "final", Step.CLOSING: "final", Step.LEFT: "leaving"}
-
-
-@dataclass(slots=True)
-class Restored:
-    """What a peer remembers from before this start. `incarnation` is already durable."""
-
-    incarnation: int
-    newest: Announcement | None = None
-    entries: dict[str, Entry] = field(default_factory=dict)
-    resume: bool = False  # a checkpoint inside the next version was loaded
-    best: float | None = None
-    since_best: int = 0
-    elapsed: float = 0.0  # seconds of earlier lives, for a stop rule in minutes
 
 
 class PeerMachine:
@@ -279,14 +250,14 @@ class PeerMachine:
             return
         for fetch in self.fetches.start(now, everyone=self.step is Step.LINGERING):
             self._want(fetch)
-        if self.step is Step.SEEKING and self._sought(now):
+        if self.step is Step.SEEKING and sought(self, now):
             self._begin(now)
         elif self.step is Step.READY and now >= self.wake:
             self._merge_or_train(now)
         elif self.step is Step.PUBLISHING and now >= self.deadline and self.pending is not None:
             self.deadline = NEVER
             self._want(self.pending)
-        elif self.step is Step.LINGERING and (now >= self.deadline or self._all_settled(now)):
+        elif self.step is Step.LINGERING and (now >= self.deadline or all_settled(self, now)):
             self._close(now)
         for peer in self.contacts.due(now):
             self._ask(peer)
@@ -304,22 +275,6 @@ class PeerMachine:
         """Nobody needs these bytes, unless a merge is reading them: then it drops them."""
         if self.merging.get(announcement.author) != announcement:
             self._want(want.Forget(announcement))
-
-    def _sought(self, now: float) -> bool:
-        """Whether looking for a model to start from has come to an end."""
-        if now >= self.deadline and (self.newest is not None or self.table.fresh or not self.fetches.flying):
-            return True
-        if self.fetches.coming():
-            return False
-        if len(self.roster) > 1 and self._all_others(lambda contact: contact.answered > -NEVER):
-            return True
-        awaited = (c for c in self.contacts.of.values() if c.addresses and (c.asking or self.policy.fanout is None))
-        return bool(self.table.fresh) and all(c.attempted > -NEVER for c in awaited)
-
-    def _all_others(self, holds: Callable[[Contact], bool]) -> bool:
-        """Whether it holds for everyone on the roster; ends at the first for whom it does not."""
-        contacts = (self.contacts.of.get(peer) for peer in self.roster if peer != self.me)
-        return all(contact is not None and holds(contact) for contact in contacts)
 
     def _begin(self, now: float) -> None:
         candidates = self._choose()
@@ -339,7 +294,7 @@ class PeerMachine:
         if candidates:
             self._merge(want.Merge(candidates, below_quorum=below), Step.MERGING, now)
         else:
-            self._train(now)
+            self._train(now, below_quorum=below)
 
     def _choose(self) -> tuple[Announcement, ...]:
         candidates = self.table.candidates()
@@ -352,10 +307,10 @@ class PeerMachine:
         self._enter(step, now, NEVER)
         self._want(merge)
 
-    def _train(self, now: float) -> None:
+    def _train(self, now: float, *, below_quorum: bool = False) -> None:
         self._enter(Step.TRAINING, now, NEVER)
         alone = all(c.heard == -NEVER for c in self.contacts.of.values()) and not self.table.newest_held()
-        self._want(want.Train(alone))
+        self._want(want.Train(alone, below_quorum))
 
     def _close(self, now: float) -> None:
         """The last act: one more merge, with the newest of everyone, no training after it."""
@@ -364,21 +319,6 @@ class PeerMachine:
             self._merge(want.Merge(everyone, last=True), Step.CLOSING, now)
         else:
             self._leave(now, "finished")
-
-    def _all_settled(self, now: float) -> bool:
-        """Every present peer is final, lacks nothing that is here, and nothing of theirs is lacking here.
-
-        A version that was refused is not lacking; who was not asked in this step is given time to appear.
-        """
-        appeared = now >= max(self.entered + self.policy.ask_every, self.started + self.policy.alone_after)
-        if not appeared and not self._all_others(lambda contact: contact.attempted > self.entered):
-            return False
-        present = (item for item in self.contacts.of.items() if self.contacts.is_present(item[1], now))
-        return all(self._settled(*item) for item in present) and not self.fetches.coming(everyone=True)
-
-    def _settled(self, peer: str, contact: Contact) -> bool:
-        mine = self.newest is None or contact.settled == self.newest.version
-        return contact.phase == "final" and mine and peer not in self.table.offered
 
     def _leave(self, now: float, reason: str) -> None:
         self.stopping = True  # so that the farewell says "leaving"

@@ -15,8 +15,9 @@ from blake3 import blake3
 
 from braintorrent.errors import Gone, RemoteError
 from braintorrent.protocol import effects as want
-from braintorrent.protocol.machine import PeerMachine, Restored, Step
+from braintorrent.protocol.machine import PeerMachine
 from braintorrent.protocol.messages import Announcement, TellMessage
+from braintorrent.protocol.steps import Restored, Step
 from braintorrent.protocol.table import Entry
 from braintorrent.protocol.version import Version, next_incarnation
 

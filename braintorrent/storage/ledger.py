@@ -88,7 +88,7 @@ class Ledger:
             "SELECT max(a.unix) - l.unix FROM life l JOIN announcement a ON a.own AND a.incarnation = l.incarnation"
             " GROUP BY l.incarnation"
         )
-        return sum(max(0.0, seconds) for (seconds,) in rows)
+        return sum(max(0.0, float(seconds)) for (seconds,) in rows)
 
     def newest(self) -> Announcement | None:
         """The newest own version, None before the first."""

@@ -23,9 +23,9 @@ from braintorrent.config import Federation, Peer, Section, StopSection, TimingSe
 from braintorrent.network import limits
 from braintorrent.network.tls import certificate, to_der
 from braintorrent.network.wire import Hello, encode_ask, encode_error, encode_hello, encode_tell
-from braintorrent.protocol.machine import PHASE, Step
 from braintorrent.protocol.messages import PHASES, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.policy import Policy
+from braintorrent.protocol.steps import PHASE, Step
 from braintorrent.protocol.version import Version
 from braintorrent.records import Artifact, Identity, Parent, Record, digest, encode_record, sign_announcement
 from braintorrent.records.canonical import unpack

@@ -13,9 +13,10 @@ from hypothesis import settings
 
 from braintorrent.errors import Unreachable
 from braintorrent.protocol import effects as want
-from braintorrent.protocol.machine import PeerMachine, Restored, Step
+from braintorrent.protocol.machine import PeerMachine
 from braintorrent.protocol.messages import Announcement, AskMessage, TellMessage
 from braintorrent.protocol.policy import Policy
+from braintorrent.protocol.steps import Restored, Step
 from braintorrent.protocol.version import Version
 
 settings.register_profile("same-every-time", derandomize=True, deadline=None)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from braintorrent.protocol import effects as want
-from braintorrent.protocol.machine import Restored, Step
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.policy import StopRule
+from braintorrent.protocol.steps import Restored, Step
 from braintorrent.protocol.table import Entry
 from braintorrent.protocol.version import Version
 

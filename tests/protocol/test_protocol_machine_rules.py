@@ -16,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from braintorrent.errors import Gone, Unreachable
 from braintorrent.protocol import effects as want
-from braintorrent.protocol.machine import PeerMachine, Restored, Step
+from braintorrent.protocol.machine import PeerMachine
 from braintorrent.protocol.messages import PHASES, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.policy import Policy, StopRule
+from braintorrent.protocol.steps import Restored, Step
 from braintorrent.protocol.version import Version
 
 OTHERS = ("a", "b", "c", "d")

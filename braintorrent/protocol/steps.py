@@ -1,0 +1,38 @@
+"""Where the work lane stands, what a peer says of itself there, and what it remembers from before a start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from braintorrent.protocol.messages import Announcement
+from braintorrent.protocol.table import Entry
+
+
+class Step(StrEnum):
+    """Where the work lane stands."""
+
+    SEEKING = "seeking"
+    READY = "ready"
+    MERGING = "merging"
+    TRAINING = "training"
+    PUBLISHING = "publishing"
+    LINGERING = "lingering"
+    CLOSING = "closing"
+    LEFT = "left"
+
+
+PHASE = {Step.SEEKING: "seeking", Step.LINGERING: "final", Step.CLOSING: "final", Step.LEFT: "leaving"}
+
+
+@dataclass(slots=True)
+class Restored:
+    """What a peer remembers from before this start. `incarnation` is already durable."""
+
+    incarnation: int
+    newest: Announcement | None = None
+    entries: dict[str, Entry] = field(default_factory=dict)
+    resume: bool = False  # a checkpoint inside the next version was loaded
+    best: float | None = None
+    since_best: int = 0
+    elapsed: float = 0.0  # seconds of earlier lives, for a stop rule in minutes
