@@ -123,7 +123,7 @@ def _thick(image: Tensor, rng: np.random.Generator) -> Tensor:
     import torch
 
     thick = torch.nn.functional.avg_pool3d(image[None, None], (1, 1, 3), stride=1, padding=(0, 0, 1))
-    return _noisy(thick[0, 0], 0.12, rng)
+    return _noisy(thick[0, 0], 0.16, rng)
 
 
 def _noisy(image: Tensor, deviation: float, rng: np.random.Generator) -> Tensor:

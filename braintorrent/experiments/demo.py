@@ -43,6 +43,7 @@ class Demo:
     versions: int | None = None
     seed: int = 0
     say: Callable[[str], None] = lambda text: None
+    cadence: dict[str, Any] = field(default_factory=lambda: {"cadence": "poisson", "interval": 4.0})
     seconds: dict[str, float] = field(default_factory=dict)
 
     def prepare(self) -> list[Path]:
@@ -71,7 +72,8 @@ class Demo:
         versions = self.versions or VERSIONS["brain" if self.data is None else "decathlon"]
         peer = {
             "name": folder.name, "data": str(data.resolve()), "listen": "127.0.0.1:0",
-            "timing": {"ask_every": 1.0, "alone_after": 60.0, "linger": 300.0}, "stop": {"versions": versions},
+            "timing": {"ask_every": 1.0, "alone_after": 60.0, "linger": 300.0, **self.cadence},
+            "stop": {"versions": versions},
         }  # fmt: skip
         (folder / "peer.toml").write_text(tomli_w.dumps(peer))
         return folder
