@@ -16,7 +16,7 @@ from pathlib import Path
 
 import tomli_w
 
-from benchmarks.bench_fetch import SIZE, bare_receiver, key, start_sender
+from benchmarks.bench_fetch import SIZE, bare_receiver, start_sender
 from braintorrent.experiments.processes import Processes, introduce
 from braintorrent.records import Identity
 from braintorrent.storage import BlobStore, Ledger, StatePaths

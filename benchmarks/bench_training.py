@@ -60,8 +60,8 @@ async def _ask_one(client: Client, folder: Path, federation: str, agreed, ended,
 
 def measure() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
-        demo = Demo(Path(name) / "out", peers=2, data=SCANS if SCANS.exists() else None, versions=VERSIONS)
-        folders = demo.prepare()
+        scans = SCANS if SCANS.exists() else None
+        folders = Demo(Path(name) / "out", peers=2, data=scans, versions=VERSIONS, continuous=True).prepare()
         me = Identity.create()
         for folder in folders:
             Roster(StatePaths(folder).roster).add(me.id, Member(name="asker"))

@@ -6,7 +6,8 @@
     │   ├── DataError         scans missing, unreadable, misshapen, or labelled wrongly
     │   ├── IdentityError     the private key is missing, damaged, or readable by others
     │   ├── BusyError         the folder or the port is in use by another process
-    │   └── FormatError       a state folder written by another release
+    │   ├── FormatError       a state folder written by another release
+    │   └── Diverged          local training's loss is no longer finite
     ├── StorageFull           this disk has no room left; passes when there is room again
     └── RemoteError           what another peer did or failed to do; never ends this process
         ├── Unreachable       no connection, or no complete answer in time
@@ -44,6 +45,10 @@ class BusyError(LocalError):
 
 class FormatError(LocalError):
     """The state folder carries a format number this release does not read."""
+
+
+class Diverged(LocalError):
+    """Local training's loss is no longer finite. Harmless where a merge brought it: that merge is undone."""
 
 
 class StorageFull(BrainTorrentError):

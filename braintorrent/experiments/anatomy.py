@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LABELS = ("background", "CSF", "grey", "white")
 SPACING = 2.0  # mm
 SHAPE = (80, 96, 80)  # voxels; the brain at rest is 74 x 92 x 76
-COUNTS = {"training": 6, "validation": 2, "test": 3}
+COUNTS = {"training": 6, "validation": 1, "test": 3}
 
 
 def make_labs(

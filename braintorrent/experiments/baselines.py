@@ -29,7 +29,7 @@ from braintorrent.contracts import Candidate, Prediction
 from braintorrent.experiments.split import pool, read
 from braintorrent.learning.evaluation import mean_metrics
 from braintorrent.learning.merging import merge
-from braintorrent.learning.opening import open_learner, read_weights
+from braintorrent.learning.opening import cores, open_learner, read_weights
 from braintorrent.methods import Method
 from braintorrent.weights import Weights
 
@@ -59,7 +59,7 @@ def compare(
     work: where the baselines' models go. progress(what, done, jobs) after each job.
     """
     work.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(_workers(), mp_context=get_context("spawn"), initializer=_one_thread) as pool_:
+    with ProcessPoolExecutor(cores(), mp_context=get_context("spawn"), initializer=_one_thread) as pool_:
         try:
             models = _train_all(pool_, labs, work, progress)
             folders = [lab.folder for lab in labs]
@@ -194,10 +194,6 @@ def _save(weights: Weights, path: Path) -> None:
 def _write(weights: Weights, file: IO[bytes]) -> None:
     file.writelines(weights.parts)
     file.flush()
-
-
-def _workers() -> int:
-    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _one_thread() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,18 +25,26 @@ from braintorrent.experiments.baselines import Lab, compare, predict
 from braintorrent.experiments.processes import Processes, introduce
 from braintorrent.experiments.settings import brain_task, decathlon_task
 from braintorrent.experiments.split import read, split
+from braintorrent.learning import Learner
+from braintorrent.learning.opening import cores
 from braintorrent.node.lab import Lab as OpenLab
 from braintorrent.node.lab import ensure_identity
 from braintorrent.storage import Ledger, StatePaths
 
 MARKER = ".braintorrent-demo"  # what a demo may delete, it made itself
-VERSIONS = {"brain": 16, "decathlon": 10}
+VERSIONS = {"brain": 24, "decathlon": 10}
+TIMING = {"ask_every": 1.0, "alone_after": 60.0, "linger": 300.0}
+STEPS_TIMED = 4
 NAMES = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass
 class Demo:
-    """What to do and where. `data`: a Decathlon folder, or None for the built-in anatomy."""
+    """What to do and where. `data`: a Decathlon folder, or None for the built-in anatomy.
+
+    The labs take turns as in Roy et al., section 2: each wakes on an exponential clock, so that who merges finds
+    the others' newest models done. `continuous`: all train at once, merging models that are half a version old.
+    """
 
     out: Path
     peers: int = 4
@@ -43,7 +52,7 @@ class Demo:
     versions: int | None = None
     seed: int = 0
     say: Callable[[str], None] = lambda text: None
-    cadence: dict[str, Any] = field(default_factory=lambda: {"cadence": "poisson", "interval": 4.0})
+    continuous: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     def prepare(self) -> list[Path]:
@@ -63,17 +72,17 @@ class Demo:
         (root / "federation.toml").write_text(tomli_w.dumps(federation))
         folders = [self._peer(root / name, labs[name]) for name in names]
         introduce(folders)
+        timing = TIMING | ({} if self.continuous else {"cadence": "poisson", "interval": _rest(folders)})
         for folder in folders:
-            OpenLab.open(folder).state.close()  # what is wrong is said here, in one line, before processes start
+            path = folder / "peer.toml"
+            path.write_text(tomli_w.dumps(tomllib.loads(path.read_text()) | {"timing": timing}))
         return folders
 
     def _peer(self, folder: Path, data: Path) -> Path:
         folder.mkdir()
         versions = self.versions or VERSIONS["brain" if self.data is None else "decathlon"]
         peer = {
-            "name": folder.name, "data": str(data.resolve()), "listen": "127.0.0.1:0",
-            "timing": {"ask_every": 1.0, "alone_after": 60.0, "linger": 300.0, **self.cadence},
-            "stop": {"versions": versions},
+            "name": folder.name, "data": str(data.resolve()), "listen": "127.0.0.1:0", "stop": {"versions": versions},
         }  # fmt: skip
         (folder / "peer.toml").write_text(tomli_w.dumps(peer))
         return folder
@@ -118,6 +127,27 @@ def _fresh(out: Path) -> None:
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
     (out / MARKER).touch()
+
+
+def _rest(folders: list[Path]) -> float:
+    """Seconds a lab rests, so that on average as many are at work as half the cores, and none slows another down.
+
+    What is wrong with a lab is said here, in one line, before processes start.
+    """
+    labs = [OpenLab.open(folder) for folder in folders]
+    for lab in labs:
+        lab.state.close()
+    version = _seconds_per_version(labs[0].learner, labs[0].federation.task["steps"])
+    return round(max(1.0, 2 * len(folders) / cores() - 1) * version, 2)
+
+
+def _seconds_per_version(learner: Learner, steps: int) -> float:
+    """Training and evaluation, estimated from a few real steps."""
+    took: list[float] = []
+    learner.train(lambda: len(took) == STEPS_TIMED, lambda step, steps: took.append(time.monotonic()))
+    began = time.monotonic()
+    learner.evaluate()
+    return time.monotonic() - began + steps * (took[-1] - took[0]) / (len(took) - 1)
 
 
 def _result(folder: Path, peers: Processes) -> report.PeerResult:

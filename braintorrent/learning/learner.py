@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from braintorrent.contracts import Prediction, Task, Trained
-from braintorrent.errors import LocalError
+from braintorrent.errors import Diverged
 from braintorrent.learning.evaluation import mean_metrics
 from braintorrent.methods import Method
 from braintorrent.weights import Schema, Weights
@@ -59,7 +59,7 @@ class TorchLearner:
     def train(self, halt: Callable[[], bool], progress: Callable[[int, int], None]) -> Trained:
         """Finish the version under way, or begin one; steps, seconds and mean loss are of the whole version.
 
-        LocalError when the loss is no longer finite: such weights are worth nothing to anyone.
+        Diverged when the loss is no longer finite: such weights are worth nothing to anyone; load others.
         """
         steps = self.task.steps
         self._flat.module.train()
@@ -69,7 +69,9 @@ class TorchLearner:
             began = time.monotonic()
             loss = self._one_step()
             if not math.isfinite(loss):
-                raise LocalError(f"training diverged: loss {loss} at step {self._step}; a lower task.lr may help")
+                self._done, self._seconds, self._loss = 0, 0.0, 0.0
+                self._optimiser = self._new_optimiser()  # its state has seen these gradients
+                raise Diverged(f"training diverged: loss {loss} at step {self._step}; a lower task.lr may help")
             self._loss += loss
             self._step += 1
             self._done += 1

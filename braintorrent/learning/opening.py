@@ -87,8 +87,9 @@ def _threads(peer: Peer, folder: Path) -> int:
     if peer.threads != "auto":
         return peer.threads
     neighbours = len(list(folder.resolve().parent.glob("*/peer.toml")))
-    return max(1, _cores() // max(1, neighbours))
+    return max(1, cores() // max(1, neighbours))
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

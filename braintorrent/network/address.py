@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from braintorrent.network.limits import ADDRESS_CHARS, ADDRESSES_EACH
 
-_HOST = r"\[(?P<v6>[0-9a-fA-F:.]{2,45})\]|(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123; what getaddrinfo can encode
+_HOST = rf"\[(?P<v6>[0-9a-fA-F:.]{{2,45}})\]|(?P<host>{_LABEL}(?:\.{_LABEL})*)"
 _ADDRESS = re.compile(rf"(?:{_HOST}):(?P<port>[0-9]{{1,5}})")
 
 

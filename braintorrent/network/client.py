@@ -135,7 +135,7 @@ class Client:
             raise stranger(peer, address) from None
         except aiohttp.ClientResponseError as error:
             raise BadMessage(f"{short(peer)} at {address} does not speak HTTP: {line(error)}", reason="http") from None
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, UnicodeError) as error:
             raise Unreachable(f"{short(peer)} at {address}: {line(error)}") from None
 
     async def _meet(self, peer: str, address: str) -> Remote:

@@ -89,7 +89,7 @@ async def look(address: str) -> tuple[str, bytes]:
     try:
         async with asyncio.timeout(limits.HANDSHAKE_SECONDS):
             _, writer = await asyncio.open_connection(host, port, ssl=client_context(None, None), server_hostname="")
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name that cannot be a host name is no address
         raise Unreachable(f"{address}: {line(error)}") from None
     der = shown_certificate(writer.get_extra_info("ssl_object"))
     writer.transport.abort()

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import re
+import socket
 import time
 
 from braintorrent.errors import Refused, RemoteError, Unreachable
 from braintorrent.network.wire import PROTOCOL, Hello
 from braintorrent.node.context import Context, log
+from braintorrent.node.roster import line_of
 from braintorrent.protocol import effects
+from braintorrent.protocol.contacts import NEVER
 from braintorrent.protocol.messages import TellMessage
 from braintorrent.records import short
 
 CODEC = "safetensors"  # the one encoding of weights that every peer reads
+UNREACHED = ("unreachable", "identity", "address", "closing", "internal")  # reasons that are nobody's refusal
+CONNECTING = {
+    errno.ECONNREFUSED: "refused the connection (not running?)", errno.EHOSTUNREACH: "cannot be reached (no route)",
+    errno.ENETUNREACH: "cannot be reached (no network)", errno.ETIMEDOUT: "did not answer in time",
+    errno.ECONNRESET: "broke the connection off",
+}  # fmt: skip
 MAX_CLOCK_SKEW = 3600.0  # seconds; incarnations are read off the clock, so hours off would spoil them
 
 
@@ -35,7 +46,8 @@ def objection(context: Context, theirs: Hello) -> Refused | None:
     keys = lab.agreement.keys() | theirs.agreement.keys()
     differing = sorted(k for k in keys if lab.agreement.get(k) != theirs.agreement.get(k))
     if differing:
-        return Refused(f"{lab.peer.name} and {theirs.name} differ in {', '.join(differing)[:200]}", reason="agreement")
+        what = f"{lab.peer.name} and {theirs.name} differ in {', '.join(differing)[:150]}"
+        return Refused(f"{what}; compare federation.toml of both labs", reason="agreement")
     skew = theirs.clock_ms / 1000 - time.time()
     if abs(skew) > MAX_CLOCK_SKEW:
         return Refused(
@@ -52,14 +64,14 @@ async def ask(context: Context, effect: effects.Ask, addresses: tuple[str, ...])
         try:
             answer = await _ask_at(context, effect, address, addresses)
         except RemoteError as error:
-            answer = error
+            answer = _explained(context, effect.peer, address, error)
             if isinstance(error, Unreachable):
                 continue  # perhaps it lives at the next one
         else:
             context.machine.sighted(effect.peer, address, context.now, proven=True)
         break
     if isinstance(answer, RemoteError):
-        _complain(context, effect.peer, answer)
+        _complain(context, effect.peer, answer, addresses)
     else:
         context.problems.pop(effect.peer, None)
     context.tell(lambda now: context.machine.asked(effect.peer, answer, now))
@@ -89,10 +101,57 @@ async def _greet(context: Context, peer: str, address: str, mine: tuple[str, ...
         context.machine.sighted(peer, hint, context.now)
 
 
-def _complain(context: Context, peer: str, error: RemoteError) -> None:
+def declined(context: Context, peer: str) -> bool:
+    """Whether it was reached, and one side will not learn with the other."""
     contact = context.machine.contacts.of.get(peer)
-    before = contact.problem if contact else ""
+    problem = context.problems.get(peer) or (contact.problem if contact else "")
+    return bool(problem) and problem.split(":", 1)[0] not in UNREACHED
+
+
+def alone(context: Context) -> str:
+    """Why this lab trains alone, for people."""
+    refusing = sorted(context.lab.roster.name(peer) for peer in context.lab.roster.ids if declined(context, peer))
+    who = f"{', '.join(refusing)} in reach, but not agreed with" if refusing else "no other peer in reach"
+    return f"{who}: training alone; others are merged as soon as they appear"
+
+
+def in_words(error: RemoteError, address: str) -> str:
+    """What went wrong at an address, without the words of the libraries underneath."""
+    cause = error.__context__
+    if isinstance(cause, socket.gaierror) or isinstance(getattr(cause, "os_error", None), socket.gaierror):
+        return f"{address}: no such host name here"
+    number = getattr(cause, "errno", None) or next(map(int, re.findall(r"\[Errno (\d+)\]", error.detail)), 0)
+    if number in CONNECTING:
+        return f"{address} {CONNECTING[number]}"
+    if error.detail == f"{address}: TimeoutError":
+        return f"{address} did not answer in time"
+    return re.sub(r" ssl:\S+( object at \w+>)?", "", error.detail)
+
+
+def _explained(context: Context, peer: str, address: str, error: RemoteError) -> RemoteError:
+    if error.reason == "roster" and peer in context.lab.roster.ids:
+        return Refused(f"{context.lab.roster.name(peer)} does not trust this lab yet", reason="roster")
+    if isinstance(error, Unreachable):
+        return Unreachable(in_words(error, address), reason=error.reason)
+    return error
+
+
+def _complain(context: Context, peer: str, error: RemoteError, mine: tuple[str, ...]) -> None:
+    """Say it once per change, not once per ask; a peer that is not there yet, or not any more, is no fault."""
+    contact = context.machine.contacts.of.get(peer)
     if not isinstance(error, Unreachable):
         context.greeted.pop(peer, None)
-    if before != f"{error.reason}: {error.detail}":  # once per change, not once per ask
-        log.warning("%s %s: %s: %s", context.lab.roster.name(peer), short(peer), error.reason, error.detail)
+    if contact is None or contact.problem == f"{error.reason}: {error.detail}":
+        return
+    name = f"{context.lab.roster.name(peer)} {short(peer)}"
+    if error.reason == "roster":
+        line = line_of(context.lab.peer.name, context.lab.me, mine)
+        log.warning('%s; there: braintorrent trust "%s"', error.detail, line)
+    elif error.reason != Unreachable.reason:
+        log.warning("%s: %s: %s", name, error.reason, error.detail)
+    elif contact.heard == -NEVER:
+        log.info("%s not there yet: %s", name, error.detail)
+    elif contact.phase == "leaving":
+        log.info("%s left", name)
+    else:
+        log.warning("%s: %s", name, error.detail)

@@ -132,17 +132,25 @@ class Context:
         newest = self.machine.newest
         self.ledger.measured(newest.version if newest else NOTHING, stage, metrics)
 
-    def save_checkpoint(self) -> None:
-        """Weights, optimiser, and the merge they came from, inside the version under way. StorageFull."""
+    def save_checkpoint(self, inside: bool) -> None:
+        """Weights, optimiser, and the merge they came from. inside: training goes on at once from it. StorageFull."""
         learner, newest = self.lab.learner, self.machine.newest
         base = newest.version if newest else NOTHING
-        pending = {"merge": self.pending.merge.to_plain() if self.pending.merge else None}
+        pending = {"inside": inside, "merge": self.pending.merge.to_plain() if self.pending.merge else None}
         checkpoint = Checkpoint(base, learner.weights(), learner.state(), pending)
         save_checkpoint(self.lab.state.checkpoint, checkpoint)
 
     def keep_model(self, name: str) -> None:
-        """The learner's weights as `state/models/NAME.safetensors`, for people and their tools."""
-        write_atomically(self.lab.state.models / f"{name}.safetensors", *self.lab.learner.weights().parts)
+        """The learner's weights as `state/models/NAME.safetensors`; on a full disk, as soon as there is room."""
+        while True:
+            try:
+                write_atomically(self.lab.state.models / f"{name}.safetensors", *self.lab.learner.weights().parts)
+                self.notes.pop("disk", None)
+                return
+            except StorageFull as error:
+                self.notes["disk"] = str(error)
+                if self.halt.wait(self.machine.policy.storage_retry):
+                    return
 
     def forget(self, announcement: Announcement) -> None:
         """Another's version has a successor: the disk may have its bytes back."""

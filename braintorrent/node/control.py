@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hmac
 import json
 import os
@@ -19,7 +20,7 @@ from typing import Any
 from aiohttp import web
 
 from braintorrent.errors import StorageFull
-from braintorrent.storage import StatePaths, write_atomically
+from braintorrent.storage import Ledger, StatePaths, write_atomically
 
 
 class Control:
@@ -70,6 +71,38 @@ def read_status(folder: Path, timeout: float = 5.0) -> dict[str, Any] | None:
             return status
     except (OSError, ValueError, KeyError, urllib.error.URLError):
         return None
+
+
+def holder(folder: Path) -> int | None:
+    """The process that holds a peer folder, whether or not it answers yet or still; None if none does."""
+    try:
+        with (StatePaths(folder).path / "lock").open("rb") as file:
+            process = int(file.read(20))
+            os.kill(process, 0)  # first, since trying the lock of a folder about to be opened could get in its way
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
+    except (BlockingIOError, PermissionError):
+        return process
+    except (OSError, ValueError):
+        return None
+
+
+def ended(folder: Path) -> dict[str, Any]:
+    """What a folder without a running node says of the last: its last status, corrected from the ledger.
+
+    clean: it ended on purpose, and so left its last status behind; None if none ever ran.
+    """
+    paths, last = StatePaths(folder), last_status(folder)
+    found: dict[str, Any] = {"versions": 0, "metrics": {}, **(last or {}), "running": False, "clean": None}
+    if not paths.ledger.exists():
+        return found
+    with Ledger(paths.ledger, read_only=True) as ledger:
+        newest, measured = ledger.newest(), ledger.metrics()
+    for m in measured:
+        found["metrics"].setdefault(m.stage, {})[m.name] = m.value
+    if newest is not None:
+        found.update(version=str(newest.version), versions=newest.version.counter, final=newest.final)
+    return {**found, "clean": last is not None and not paths.control.exists()}
 
 
 def last_status(folder: Path) -> dict[str, Any] | None:

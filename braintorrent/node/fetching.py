@@ -31,9 +31,13 @@ async def fetch(context: Context, effect: effects.Fetch) -> None:
         context.tell(lambda now: machine.fetch_failed(announcement, source, now, refuse=reason))
     except RemoteError as error:
         log.info("%s %s from %s: %s", _who(context, announcement), announcement.version, short(source), error)
+        if isinstance(error, BadMessage):
+            name = context.lab.roster.name(source)
+            context.notes[f"from {name}"] = f"{error.reason}: {error.detail}"
         context.tell(lambda now: machine.fetch_failed(announcement, source, now))
     else:
         context.notes.pop("disk", None)
+        context.notes.pop(f"from {context.lab.roster.name(source)}", None)
         log.debug("holds %s %s", _who(context, announcement), announcement.version)
         context.ledger.mark_held(announcement)
         context.tell(lambda now: machine.fetched(announcement, source, now))

@@ -6,9 +6,13 @@ import asyncio
 
 from braintorrent.errors import FormatError, RemoteError
 from braintorrent.network.client import Client
+from braintorrent.node.asking import in_words
 from braintorrent.node.context import Context, log
+from braintorrent.protocol.steps import Step
+from braintorrent.records import short
 
 MAX_STRANGERS = 256  # sighted, not on the roster (yet): enough for a campus, nothing for a flood
+MAX_KNOCKS = 8  # strangers that asked, told to people
 ROSTER_EVERY = 2.0  # seconds: `braintorrent trust` beside a running node takes effect this soon
 STATIC_EVERY = 15.0  # seconds between attempts at a static address that nobody on the roster answers at
 
@@ -20,8 +24,20 @@ def sighted(context: Context, peer: str, address: str) -> None:
     context.tell(lambda now: context.machine.sighted(peer, address, now))
 
 
+def knocked(context: Context, peer: str) -> None:
+    """Somebody asked who is not on the roster. People are told once: perhaps the trust is only half done."""
+    what = f"stranger {short(peer)}"
+    if what not in context.notes and sum(note.startswith("stranger ") for note in context.notes) < MAX_KNOCKS:
+        text = f'asked and is not on the roster; if you know it: braintorrent trust "NAME {peer}"'
+        context.notes[what] = text
+        log.info("%s %s", short(peer), text)
+
+
 async def watch_roster(context: Context) -> None:
     """Follow the roster file for as long as the node runs."""
+    if context.machine.step is Step.SEEKING and context.lab.roster.names:
+        wait = max(0.0, context.machine.deadline - context.now)
+        log.info("looking for %s for up to %.0f s", context.lab.roster.names, wait)
     _dial_roster(context)
     while True:
         await asyncio.sleep(ROSTER_EVERY)
@@ -39,6 +55,7 @@ async def watch_roster(context: Context) -> None:
 
 def _dial_roster(context: Context) -> None:
     for peer, member in context.lab.roster.members.items():
+        context.notes.pop(f"stranger {short(peer)}", None)
         met = context.strangers.pop(peer, None)
         for address in (*member.addresses, *([met] if met else [])):
             sighted(context, peer, address)
@@ -55,11 +72,12 @@ async def find_static(context: Context, client: Client, addresses: list[str]) ->
             try:
                 peer = await client.identify(address)
             except RemoteError as error:
-                trouble = error.detail
+                trouble = in_words(error, address)
             else:
-                trouble = "" if peer in context.lab.roster.ids else f"{peer} lives there and is not on the roster"
+                known = peer in context.lab.roster.ids
+                trouble = "" if known else f"{address}: {peer} lives there and is not on the roster"
                 sighted(context, peer, address)
             if trouble and trouble != told.get(address):
-                log.info("%s: %s", address, trouble)
+                log.info("static address %s", trouble)
             told[address] = trouble
         await asyncio.sleep(STATIC_EVERY)

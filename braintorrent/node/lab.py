@@ -5,8 +5,6 @@ Every fault found here is this lab's own (errors.LocalError): one clear line, ex
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from braintorrent.network.address import own_addresses, parse_address
 from braintorrent.node.roster import Roster
 from braintorrent.protocol.policy import Policy, StopRule
 from braintorrent.records import Identity
-from braintorrent.storage import StateFolder, StatePaths
+from braintorrent.storage import StateFolder, StatePaths, write_atomically
 
 
 @dataclass
@@ -42,17 +40,14 @@ class Lab:
     @classmethod
     def open(cls, folder: Path) -> Lab:
         """Read, check and lock a peer folder; LocalError if anything of this lab's own is wrong."""
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: no such folder; a peer folder holds a peer.toml")
+        check_folder(folder)
         peer = load_peer(folder)
         path = federation_path(folder)
         federation = load_federation(path)
         _check_addresses(peer, folder / "peer.toml")
         state = StateFolder(folder)
         try:
-            if not state.key.exists():
-                Identity.create().save(state.key)
-            identity = Identity.load(state.key)
+            identity = ensure_identity(folder)
             roster = Roster(state.roster)
             method = plugins.load("methods", federation.method.name).create(**federation.method.options)
             learner = open_learner(federation, peer, folder, method)
@@ -96,28 +91,26 @@ def policy(peer: Peer) -> Policy:
     )  # fmt: skip
 
 
+def check_folder(folder: Path) -> None:
+    """ConfigError unless `folder` is a peer folder: a misspelt name must not make another lab."""
+    if not (folder / "peer.toml").is_file():
+        what = "no peer.toml in it" if folder.is_dir() else "no such folder"
+        raise ConfigError(f"{folder}: {what}; a peer folder holds a peer.toml (copy one of peers/)")
+
+
 def ensure_identity(folder: Path) -> Identity:
     """The key of a peer folder, made if there is none. Needs neither federation nor data."""
-    if not folder.exists():
-        folder.mkdir(parents=True)
-    key = StatePaths(folder).key
-    if not key.exists():
-        Identity.create().save(key)
-    return Identity.load(key)
-
-
-def display_name(folder: Path) -> str:
-    """The lab's name: of peer.toml, or of the folder while there is none."""
-    if (folder / "peer.toml").is_file():
-        return load_peer(folder).name
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-._")[:63]
-    return name or f"lab-{os.getpid()}"
+    check_folder(folder)
+    state = StatePaths(folder)
+    if not state.key.exists():
+        state.path.mkdir(exist_ok=True, mode=0o700)
+        write_atomically(state.path / ".gitignore", b"*\n")  # before there is anything to keep private
+        Identity.create().save(state.key)
+    return Identity.load(state.key)
 
 
 def address_hints(folder: Path) -> list[str]:
     """Where others may reach this peer, as far as known before it runs; empty when its port is chosen at start."""
-    if not (folder / "peer.toml").is_file():
-        return []
     peer = load_peer(folder)
     try:
         listening = parse_address(peer.listen)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 
 from braintorrent.contracts import Candidate, MergeOutcome
 from braintorrent.learning.merging import merge as merge_weights
@@ -13,27 +15,15 @@ from braintorrent.protocol import effects
 from braintorrent.protocol.messages import Announcement
 from braintorrent.storage import Merged, Part
 
-PASSING = ("too-few", "method")  # reasons that say nothing about a model; it may be merged another time
+GONE = "gone"  # the bytes are not on this disk any more
+PASSING = ("too-few", "method", GONE)  # reasons that say nothing about a model; it may be merged another time
 
 
 async def merge(context: Context, effect: effects.Merge) -> None:
     """Carry out a Merge, and tell the machine who is in it and who is not."""
     context.activity.begin("merging")
-    candidates, missing = [], {}
-    for a in effect.candidates:
-        try:
-            descriptor, _ = context.blobs.open(a.content)
-        except KeyError:
-            missing[a.author] = "gone"
-        else:
-            candidates.append(Candidate(a.author, a.samples, descriptor, a.steps, a.seconds))
-    try:
-        work = functools.partial(_merge, context, candidates, effect)
-        outcome = await context.in_worker(context.activity.timed, "merging", work)
-    finally:
-        for candidate in candidates:
-            os.close(candidate.descriptor)
-    outcome = MergeOutcome(outcome.included, {**missing, **outcome.skipped}, outcome.norms)
+    work = functools.partial(_merge, context, effect)
+    outcome = await context.in_worker(context.activity.timed, "merging", work)
     merged = _describe(context, effect, outcome)
     _say(context, merged)
     if effect.last:
@@ -45,14 +35,19 @@ async def merge(context: Context, effect: effects.Merge) -> None:
     for a in effect.candidates:
         if a.author in skipped:
             context.ledger.refuse(a.author, a.version, skipped[a.author])
+        elif outcome.skipped.get(a.author) == GONE:
+            context.machine.lost(a, context.now)
     context.tell(lambda now: context.machine.merged(outcome.included, skipped, now))
 
 
-def _merge(context: Context, candidates: list[Candidate], effect: effects.Merge) -> MergeOutcome:
+def _merge(context: Context, effect: effects.Merge) -> MergeOutcome:
     learner, method = context.lab.learner, context.lab.method
     me = Candidate(context.lab.me, learner.samples, -1)
     own = None if effect.adopt else learner.weights()
-    outcome = merge_weights(method, own, me, candidates, context.accumulator)
+    with ExitStack() as files:  # opened and closed by the thread that reads them
+        candidates, missing = _open(context, effect.candidates, files)
+        outcome = merge_weights(method, own, me, candidates, context.accumulator)
+    outcome = MergeOutcome(outcome.included, {**missing, **outcome.skipped}, outcome.norms)
     if effect.last:
         context.keep_model("own")
     if outcome.included:
@@ -62,6 +57,21 @@ def _merge(context: Context, candidates: list[Candidate], effect: effects.Merge)
         context.keep_model("merged")
         context.measured("merged", learner.evaluate())
     return outcome
+
+
+def _open(
+    context: Context, announcements: Sequence[Announcement], files: ExitStack
+) -> tuple[list[Candidate], dict[str, str]]:
+    candidates, missing = [], {}
+    for a in announcements:
+        try:
+            descriptor, _ = context.blobs.open(a.content)
+        except KeyError:
+            missing[a.author] = GONE
+        else:
+            files.callback(os.close, descriptor)
+            candidates.append(Candidate(a.author, a.samples, descriptor, a.steps, a.seconds))
+    return candidates, missing
 
 
 def _describe(context: Context, effect: effects.Merge, outcome: MergeOutcome) -> Merged:

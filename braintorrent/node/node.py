@@ -1,7 +1,7 @@
 """The node: the protocol machine with real sockets, a real disk, and one timer.
 
-`Node` opens everything in order, carries out effects (one handler for each), and closes in the opposite
-order. It decides nothing: what to say and when is protocol/'s affair.
+`Node` opens everything in order, lets effects happen (dispatch.py), and closes in the opposite order. It
+decides nothing: what to say and when is protocol/'s affair.
 """
 
 from __future__ import annotations
@@ -20,20 +20,16 @@ from braintorrent.network.client import Client
 from braintorrent.network.discovery import Discovery
 from braintorrent.network.server import Server
 from braintorrent.network.wire import encode_hello
-from braintorrent.node.asking import ask, hello
+from braintorrent.node.asking import hello
 from braintorrent.node.context import Context, log
 from braintorrent.node.control import Control
-from braintorrent.node.fetching import fetch
+from braintorrent.node.dispatch import Dispatch
 from braintorrent.node.finding import find_static, sighted, watch_roster
 from braintorrent.node.lab import Lab, policy
-from braintorrent.node.merging import merge
-from braintorrent.node.publishing import publish
 from braintorrent.node.restoring import restore
 from braintorrent.node.serving import Serving
 from braintorrent.node.status import status
 from braintorrent.node.traffic import Traffic
-from braintorrent.node.training import train
-from braintorrent.protocol import effects
 from braintorrent.protocol.machine import PeerMachine
 from braintorrent.storage import BlobStore, Ledger
 
@@ -46,11 +42,9 @@ class Node:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.left: asyncio.Future[str]
         self._exit = contextlib.AsyncExitStack()
         self._tasks: asyncio.TaskGroup
         self._running: set[asyncio.Task[None]] = set()
-        self._asks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
         self._opened = self._closed = False
@@ -65,7 +59,6 @@ class Node:
 
     async def _open(self) -> None:
         lab, loop = self.lab, asyncio.get_running_loop()
-        self.left = loop.create_future()
         self._exit.callback(lab.state.close)
         ledger = self._exit.enter_context(Ledger(lab.state.ledger))
         blobs = BlobStore(lab.state.blobs, int(lab.peer.disk_gib * 2**30))
@@ -78,6 +71,7 @@ class Node:
         self.context = context = Context(lab, machine, blobs, ledger, client, self.pump, pending)
         self._exit.callback(context.worker.shutdown)
         self.serving = Serving(context)
+        self._dispatch = Dispatch(context, self.serving, self._spawn)
         self.server = await self._exit.enter_async_context(Server(lab.identity, self.serving, lab.peer.listen))
         self.listening = str(self.server.address)
         self.traffic = Traffic(ledger, client, self.server)
@@ -121,41 +115,16 @@ class Node:
 
     def pump(self) -> None:
         """Carry out what the machine wants now, then set the timer for what it wants later."""
-        if self._pumping or self._closed:
-            return  # a handler that feeds the machine is already inside this loop
+        if self._pumping or self._closed or not self._opened:
+            return  # already inside this loop, or there is nothing to carry effects out with
         self._pumping = True
         try:
             while wants := self.context.machine.effects():
                 for effect in wants:
-                    self._carry_out(effect)
+                    self._dispatch.carry_out(effect)
         finally:
             self._pumping = False
         self._set_timer()
-
-    def _carry_out(self, effect: effects.Effect) -> None:
-        context = self.context
-        match effect:
-            case effects.Ask():
-                task = self._spawn(ask(context, effect, self.serving.addresses))
-                self._asks.add(task)
-                task.add_done_callback(self._asks.discard)
-            case effects.Fetch():
-                self._spawn(fetch(context, effect))
-            case effects.Merge():
-                self._spawn(merge(context, effect))
-            case effects.Train():
-                self._spawn(train(context, effect))
-            case effects.Publish():
-                self._spawn(publish(context, effect))
-            case effects.Forget():
-                self._spawn(context.keep(context.forget, effect.announcement))
-            case effects.Quarantine():
-                self._spawn(context.keep(self._quarantine, effect))
-            case effects.Halt():
-                context.halt.set()
-            case effects.Leave():
-                if not self.left.done():
-                    self.left.set_result(effect.reason)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -179,18 +148,13 @@ class Node:
             self.traffic.note()
             await self.context.keep(self.context.ledger.flush)
 
-    def _quarantine(self, effect: effects.Quarantine) -> None:
-        name, version = self.lab.roster.name(effect.first.author), effect.first.version
-        log.warning("%s signed two contents for version %s: this life of it is quarantined", name, version)
-        self.context.ledger.equivocated(effect.first, effect.second)
-
     def stop(self) -> None:
         """Finish the batch, say farewell, leave; `finished` then returns. Safe to call at any time, more than once."""
         self.context.tell(self.context.machine.stop)
 
     async def finished(self) -> str:
         """Wait until the machine leaves: "finished" (stop rule met, last merge done) or "stopped"."""
-        return await asyncio.shield(self.left)
+        return await asyncio.shield(self._dispatch.left)
 
     # ------------------------------------------------------------- closing
 
@@ -206,8 +170,8 @@ class Node:
         self._closed = True
         if self._opened:
             self.context.halt.set()
-            if self._asks:  # the farewell
-                await asyncio.wait(self._asks, timeout=FAREWELL)
+            if self._dispatch.asks:  # the farewell
+                await asyncio.wait(self._dispatch.asks, timeout=FAREWELL)
             self.traffic.note()
         if self._timer is not None:
             self._timer.cancel()

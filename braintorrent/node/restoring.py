@@ -11,7 +11,7 @@ from braintorrent.node.context import Pending, log
 from braintorrent.node.lab import Lab
 from braintorrent.protocol.steps import Restored
 from braintorrent.protocol.version import NOTHING
-from braintorrent.storage import BlobStore, Ledger, Merged, load_checkpoint
+from braintorrent.storage import BlobStore, Ledger, Merged, load_checkpoint, write_atomically
 from braintorrent.weights import Weights
 
 
@@ -26,13 +26,22 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
         held = entry.held
         if held is not None and not (blobs.has(held.content) and blobs.has(held.record)):
             entry.held = None  # fetched again if anybody offers it
+    held = [entry.held for author, entry in entries.items() if entry.held and author in lab.roster.ids]
+    ledger.hold_only([*held, *([newest] if newest else [])])  # a kill between two steps leaves no bytes behind
     for digest in blobs.digests() - ledger.needed():
         blobs.supersede(digest)
     best, since_best = ledger.best(lab.learner.score)
     restored = Restored(
-        ledger.begin_incarnation(int(time.time() * 1000)), newest, entries, best=best, since_best=since_best,
+        ledger.begin_incarnation(int(time.time() * 1000)),
+        newest,
+        entries,
+        best=best,
+        since_best=since_best,
         elapsed=ledger.elapsed(),
     )
+    start = lab.state.models / "start.safetensors"
+    if newest is None and not start.exists():
+        write_atomically(start, *lab.learner.weights().parts)  # where to go back to if a first merge must be undone
     if lab.state.method.exists():
         lab.method.restore(json.loads(lab.state.method.read_bytes()))
     checkpoint, reason = load_checkpoint(lab.state.checkpoint, lab.learner.schema)
@@ -41,20 +50,21 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
     if checkpoint is not None and checkpoint.base == (newest.version if newest else NOTHING):
         lab.learner.load(checkpoint.weights)
         lab.learner.restore(checkpoint.state)
-        restored.resume = True
+        restored.resume = bool(checkpoint.pending.get("inside"))
         if checkpoint.pending.get("merge"):
             pending.merge = Merged.from_plain(checkpoint.pending["merge"])
             for author, part in pending.merge.included.items():
                 if author in entries:
                     entries[author].merged = max(entries[author].merged, part.version)
-        log.info("going on inside version %d, from its checkpoint", (newest.version.counter if newest else 0) + 1)
+        log.info("going on with version %d, from its checkpoint", (newest.version.counter if newest else 0) + 1)
     elif newest is not None:
-        _load_own(lab, blobs, newest.content)
+        load_version(lab, blobs, newest.content)
         log.info("going on after version %d", newest.version.counter)
     return restored, pending
 
 
-def _load_own(lab: Lab, blobs: BlobStore, content: str) -> None:
+def load_version(lab: Lab, blobs: BlobStore, content: str) -> None:
+    """Put the weights of an own version into the learner."""
     schema = lab.learner.schema
     if not blobs.verify(content):
         raise FormatError(
@@ -62,13 +72,9 @@ def _load_own(lab: Lab, blobs: BlobStore, content: str) -> None:
             "folder from a backup, or move everything but `key` and `roster.json` away to come back as a newcomer"
         )
     descriptor, size = blobs.open(content)
-    try:
-        if size != schema.size:
-            raise FormatError(f"{lab.state.path}: holds another network's weights than the federation now agrees on")
+    with os.fdopen(descriptor, "rb") as file:  # buffered: one read(2) ends at 2 GiB
         weights = Weights(schema)
-        with os.fdopen(os.dup(descriptor), "rb", buffering=0) as file:
-            file.seek(len(schema.header))
-            file.readinto(weights.buffer.data)
-    finally:
-        os.close(descriptor)
+        file.seek(len(schema.header))
+        if size != schema.size or file.readinto(weights.buffer.data) != schema.nbytes:
+            raise FormatError(f"{lab.state.path}: holds another network's weights than the federation now agrees on")
     lab.learner.load(weights)

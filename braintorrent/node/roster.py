@@ -5,6 +5,7 @@ A roster line is what `braintorrent id` prints: `NAME PEER-ID ADDRESS[,ADDRESS..
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +53,11 @@ def parse_line(line: str) -> tuple[str, Member]:
         raise ConfigError(f"{name!r} is not a name (letters, digits, dot, dash, underscore; at most 63)") from None
 
 
+def line_of(name: str, peer: str, addresses: Iterable[str] = ()) -> str:
+    """What `parse_line` reads."""
+    return " ".join([name, peer, *filter(None, [",".join(addresses)])])
+
+
 class Roster:
     """The file, and what it said when last read. Another process may add to it while a node runs."""
 
@@ -80,10 +86,29 @@ class Roster:
         self.members, self._stamp = file.members, stamp
         return changed
 
-    def add(self, peer: str, member: Member) -> None:
-        """Trust a peer from now on; durable on return."""
+    def add(self, peer: str, member: Member, *, replace: bool = False) -> None:
+        """Trust a peer from now on; durable on return. replace: whoever had its name, or it under another name.
+
+        ConfigError otherwise: one name is one lab, or people would take one for the other.
+        """
         self.refresh()
-        members = {**self.members, peer: member}
+        same = self.named(member.name) - {peer}
+        known = self.members.get(peer, member).name
+        if not replace and (same or known != member.name):
+            other = f"{member.name} is {min(same)}" if same else f"{peer} is {known}"
+            raise ConfigError(f"{self.path}: {other} here already; if you are sure: braintorrent trust --replace LINE")
+        self._write({p: m for p, m in self.members.items() if p not in same} | {peer: member})
+
+    def remove(self, name: str) -> frozenset[str]:
+        """Trust nobody of that name any more; durable on return. The ids it had; ConfigError if there is none."""
+        self.refresh()
+        gone = self.named(name)
+        if not gone:
+            raise ConfigError(f"{self.path}: nobody here is called {name}; there are: {self.names or 'none'}")
+        self._write({p: m for p, m in self.members.items() if p not in gone})
+        return gone
+
+    def _write(self, members: dict[str, Member]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(self.path, _File(members=members).model_dump_json(indent=1).encode(), mode=0o600)
         self.refresh()
@@ -92,6 +117,15 @@ class Roster:
     def ids(self) -> frozenset[str]:
         """The trusted peer ids."""
         return frozenset(self.members)
+
+    @property
+    def names(self) -> str:
+        """What people here call the trusted peers, in order."""
+        return ", ".join(sorted(member.name for member in self.members.values()))
+
+    def named(self, name: str) -> frozenset[str]:
+        """The ids of those that people here call `name`."""
+        return frozenset(peer for peer, member in self.members.items() if member.name == name)
 
     def name(self, peer: str) -> str:
         """What people here call a peer."""

@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from braintorrent.node.asking import declined
 from braintorrent.protocol.contacts import NEVER, Contact
 from braintorrent.protocol.table import Entry
 
@@ -70,8 +71,9 @@ def _peer(node: Node, peer: str) -> dict[str, Any]:
         "name": node.lab.roster.name(peer),
         "calls_itself": context.greeted.get(peer, ""),
         "addresses": list(contact.addresses),
-        "present": peer in machine.contacts.present(now),
+        "present": machine.contacts.is_present(contact, now),
         "phase": contact.phase,
+        "declined": declined(context, peer),
         "heard_seconds_ago": None if contact.heard == -NEVER else round(now - contact.heard, 1),
         "known": str(known.version) if known else None,
         "held": str(entry.held.version) if entry.held else None,

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
+
+
+FILE_WIDTH = 120
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A terminal, or a file wide enough for the tables."""
+    made = Console(stderr=stderr)
+    if not made.is_terminal:
+        made.width = max(made.width, FILE_WIDTH)
+    return made
 
 
 def one_peer(status: dict[str, Any]) -> Group:
@@ -14,9 +25,9 @@ def one_peer(status: dict[str, Any]) -> Group:
     activity = status["activity"]
     head = Table.grid(padding=(0, 2))
     head.add_row("peer", f"{status['name']}  {status['id']}")
-    head.add_row("listens", ", ".join(status["addresses"]))
+    head.add_row("listens", Text(", ".join(status["addresses"])))  # [fd00::7] is no markup
     head.add_row("doing", f"{doing(status)} for {activity['seconds']:.0f} s")
-    head.add_row("version", f"{status['versions']}{' (final)' if status['final'] else ''}  {status['version'] or ''}")
+    head.add_row("version", f"{status['versions']}{' (final)' if status['final'] else ''}")
     head.add_row("scores", scores(status) or "none yet")
     head.add_row("merged", merged(status) or "nobody yet")
     head.add_row("traffic", f"{size(status['bytes_in'])} in, {size(status['bytes_out'])} out")
@@ -24,10 +35,10 @@ def one_peer(status: dict[str, Any]) -> Group:
         head.add_row(Text(what, "yellow"), Text(text, "yellow"))
     table = Table("peer", "id", "state", "known", "merged", "in", "out", "trouble", box=None, header_style="bold")
     for peer in status["peers"]:
-        refused = "; ".join(f"{version} refused: {reason}" for version, reason in peer["refused"].items())
+        refused = "; ".join(f"version {_counter(version)} refused: {reason}" for version, reason in peer["refused"].items())
         table.add_row(
             peer["name"], peer["id"][:7], state(peer), _counter(peer["known"]), _counter(peer["merged"]),
-            size(peer["bytes_in"]), size(peer["bytes_out"]), Text(peer["problem"] or refused, "yellow"),
+            size(peer["bytes_in"]), size(peer["bytes_out"]), Text(trouble(peer) or refused, "yellow"),
         )  # fmt: skip
     return Group(head, Text(), table)
 
@@ -40,11 +51,11 @@ def many_peers(statuses: dict[str, dict[str, Any] | None], ended: dict[str, int]
             table.add_row(name, "starting" if name not in ended else _exit(ended[name]), *[""] * 6)
             continue
         what = _exit(ended[name]) if name in ended else doing(status)
-        trouble = next((f"{p['name']}: {p['problem']}" for p in status["peers"] if p["problem"]), "")
-        trouble = next(iter(status["notes"].values()), trouble)
+        others = (f"{p['name']}: {trouble(p)}" for p in status["peers"] if trouble(p))
+        worst = next(iter(status["notes"].values()), next(others, ""))
         table.add_row(
             name, what, str(status["versions"]), merged(status), scores(status), size(status["bytes_in"]),
-            size(status["bytes_out"]), Text("" if name in ended else trouble, "yellow"),
+            size(status["bytes_out"]), Text("" if name in ended else worst, "yellow"),
         )  # fmt: skip
     return table
 
@@ -59,9 +70,11 @@ def doing(status: dict[str, Any]) -> str:
 
 
 def merged(status: dict[str, Any]) -> str:
-    """Whom this peer merged last."""
+    """Whom this peer merged last; before the first merge since its start, whose versions it holds merged."""
     names = {p["id"]: p["name"] for p in status["peers"]}
     included = status["last_merge"].get("included", {})
+    if not included:
+        return ", ".join(f"{p['name']} {_counter(p['merged'])}" for p in status["peers"] if p["merged"])
     return ", ".join(sorted(names.get(author, author[:7]) for author in included if author != status["id"]))
 
 
@@ -79,8 +92,16 @@ def state(peer: dict[str, Any]) -> str:
         return str(peer["phase"])
     if peer["phase"] == "leaving":
         return "left"
-    ago = peer["heard_seconds_ago"]
-    return "not seen yet" if ago is None else f"silent for {ago:.0f} s"
+    if peer["declined"]:
+        return "refused"
+    if peer["heard_seconds_ago"] is not None:
+        return f"silent for {peer['heard_seconds_ago']:.0f} s"
+    return "away" if peer["known"] or peer["merged"] else "not seen yet"
+
+
+def trouble(peer: dict[str, Any]) -> str:
+    """What is wrong with another peer; having left is not."""
+    return "" if state(peer) == "left" and not peer["declined"] else str(peer["problem"])
 
 
 def size(count: float) -> str:

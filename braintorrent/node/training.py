@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from braintorrent.contracts import Trained
-from braintorrent.errors import StorageFull
+from braintorrent.errors import Diverged, StorageFull
+from braintorrent.learning.opening import read_weights
 from braintorrent.node.context import Context, log
+from braintorrent.node.restoring import load_version
 from braintorrent.protocol import effects
 from braintorrent.storage import Merged
+
+DIVERGED = "diverged"  # training from a merge with it gave no finite loss
 
 
 async def train(context: Context, effect: effects.Train) -> None:
@@ -21,7 +26,15 @@ async def train(context: Context, effect: effects.Train) -> None:
     if effect.below_quorum:
         context.pending.merge = Merged(time.time(), below_quorum=True)
     context.activity.begin("training")
-    trained = await context.in_worker(context.activity.timed, "training", lambda: _train(context))
+    try:
+        trained = await context.in_worker(context.activity.timed, "training", lambda: _train(context))
+    except Diverged as error:
+        others = [a for a in (context.pending.merge.included if context.pending.merge else {}) if a != context.lab.me]
+        if not others:
+            raise  # this lab's own doing
+        await context.in_worker(_undo_merge, context, others, str(error))
+        await train(context, effect)
+        return
     if not trained.complete:
         context.tell(lambda now: context.machine.trained(False, None, now))
         return
@@ -36,6 +49,24 @@ async def train(context: Context, effect: effects.Train) -> None:
 
 def _shown(context: Context, score: float | None) -> str:
     return "" if score is None else f", {context.lab.learner.score} {score:.3f} on own validation cases"
+
+
+def _undo_merge(context: Context, others: list[str], why: str) -> None:
+    """A finite but absurd model got into the merge: refuse what was merged, and train from one's own weights."""
+    merged, lab = context.pending.merge, context.lab
+    assert merged is not None
+    log.warning("undoing the merge with %s: %s", ", ".join(map(lab.roster.name, others)), why)
+    for author in others:
+        context.ledger.refuse(author, merged.included[author].version, DIVERGED)
+        held = context.machine.table.entry(author).held
+        if held is not None and held.version == merged.included[author].version:
+            context.machine.table.refuse(held, DIVERGED)
+    parts = {a: replace(part, weight=0.0, reason=DIVERGED) for a, part in merged.included.items() if a in others}
+    context.pending.merge = Merged(time.time(), skipped={**merged.skipped, **parts})
+    if context.machine.newest is not None:
+        load_version(lab, context.blobs, context.machine.newest.content)
+    else:
+        lab.learner.load(read_weights(lab.state.models / "start.safetensors", lab.learner.schema))
 
 
 def _train(context: Context) -> Trained:
@@ -54,10 +85,10 @@ def _train(context: Context) -> Trained:
     return trained
 
 
-def keep_checkpoint(context: Context) -> None:
-    """Store weights and optimiser inside a version, so that a kill costs minutes, not a night."""
+def keep_checkpoint(context: Context, inside: bool = True) -> None:
+    """Store weights and optimiser, so that a kill costs minutes, not a night. inside: in the middle of a version."""
     try:
-        context.save_checkpoint()
+        context.save_checkpoint(inside or context.pending.merge is not None)
     except StorageFull as error:
         context.notes["disk"] = str(error)
         log.warning("no checkpoint: %s", error)

@@ -15,7 +15,7 @@ class StopRule:
     patience: int | None = None
 
     def met(self, counter: int, seconds: float, best: float | None, since_best: int) -> bool:
-        """counter: versions trained; seconds: since the start; since_best: versions without a better score."""
+        """counter: versions trained; seconds: of running, over all starts; since_best: versions without a better score."""
         return (
             (self.versions is not None and counter >= self.versions)
             or (self.minutes is not None and seconds >= 60 * self.minutes)

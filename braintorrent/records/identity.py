@@ -30,8 +30,11 @@ def peer_id(public_key: bytes) -> str:
 
 
 def is_peer_id(text: str) -> bool:
-    """Whether `text` has the form of a peer id."""
-    return len(text) == PEER_ID_LENGTH and all(c in "abcdefghijklmnopqrstuvwxyz234567" for c in text)
+    """Whether `text` has the form of a peer id: one spelling for each, so the bits that carry nothing are 0."""
+    if len(text) != PEER_ID_LENGTH or not all(c in "abcdefghijklmnopqrstuvwxyz234567" for c in text):
+        return False
+    raw = base64.b32decode(text.upper() + "====")
+    return base64.b32encode(raw).decode().rstrip("=").lower() == text
 
 
 def short(peer: str) -> str:

@@ -140,7 +140,8 @@ class BlobStore:
             self._partials[file.name] = size
             self._writing.add(file.name)
         try:
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with telling_full(file):
+                descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 position = 0
                 for pieces in cut(parts, CHUNK_BYTES):

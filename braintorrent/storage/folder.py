@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from braintorrent.errors import BusyError, FormatError
-from braintorrent.storage.files import TEMPORARY, write_atomically
+from braintorrent.storage.files import TEMPORARY, telling_full, write_atomically
 
 FORMAT = 1
 STALE_SECONDS = 3600.0  # a temporary file older than this belongs to no living writer
@@ -61,8 +61,9 @@ class StateFolder(StatePaths):
             process = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
             os.close(descriptor)
             raise BusyError(f"{peer_folder}: in use by process {process}; stop it, or use another folder") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with telling_full(self.path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         return descriptor
 
     def _check_format(self) -> None:

@@ -11,6 +11,7 @@ from blake3 import blake3
 from braintorrent.errors import BadMessage
 from braintorrent.records import Artifact
 from braintorrent.records.record import CHUNK_BYTES
+from braintorrent.storage.files import telling_full
 
 if TYPE_CHECKING:
     from braintorrent.storage.blobs import BlobStore
@@ -28,7 +29,8 @@ class Incoming:
         self.artifact, self.offset = artifact, 0
         self._store, self._file = store, file
         self._whole = blake3()  # of the verified bytes
-        self._descriptor: int | None = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        with telling_full(file):
+            self._descriptor: int | None = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             self.rewind()
             self._verify_kept()

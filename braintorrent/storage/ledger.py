@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -119,17 +119,32 @@ class Ledger:
         )  # fmt: skip
 
     def forget(self, announcement: Announcement) -> None:
-        """Those bytes may go. Durable on return: afterwards, supersede the blobs."""
+        """Those bytes may go. Durable on return: afterwards, remove the blobs nobody else needs."""
         with self._database.transaction() as sql:
             sql.execute(
                 "UPDATE announcement SET held = 0 WHERE author = ? AND incarnation = ? AND counter = ?",
                 (announcement.author, *announcement.version),
             )
 
+    def hold_only(self, announcements: Iterable[Announcement]) -> None:
+        """The bytes of these versions, and no others, are needed. Durable on return."""
+        with self._database.transaction() as sql:
+            sql.execute("UPDATE announcement SET held = 0")
+            for a in announcements:
+                sql.execute(
+                    "UPDATE announcement SET held = 1 WHERE author = ? AND incarnation = ? AND counter = ?",
+                    (a.author, *a.version),
+                )
+
     def refuse(self, author: str, version: Version, reason: str) -> None:
-        """Never fetch or merge this version. Noted."""
+        """Never fetch or merge this version; an author's newest refusals are kept. Noted."""
         statement = "INSERT OR IGNORE INTO refusal VALUES (?, ?, ?, ?, ?)"
         self._database.note(statement, author, *version, reason, time.time())
+        self._database.note(
+            "DELETE FROM refusal WHERE author = ? AND (incarnation, counter) NOT IN (SELECT incarnation, counter"
+            " FROM refusal WHERE author = ? ORDER BY incarnation DESC, counter DESC LIMIT ?)",
+            author, author, MAX_REFUSED,
+        )  # fmt: skip
 
     def equivocated(self, first: Announcement, second: Announcement) -> None:
         """Two contents for one version: keep both as proof, quarantine that incarnation. Durable on return."""

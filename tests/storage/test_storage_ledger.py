@@ -328,3 +328,13 @@ def test_kill_9_loses_no_version_that_was_told(tmp_path, author):
             rows = dict(ledger._database.rows("SELECT hex(raw), counter FROM announcement"))
         assert {raw.upper() for raw in told.values()} <= rows.keys()
     assert len({version.incarnation for version in told}) == 4
+
+
+def test_refusals_of_one_author_are_bounded_and_the_newest_stay(tmp_path):
+    with Ledger(tmp_path / "ledger") as ledger:
+        for counter in range(1, 201):
+            ledger.refuse("a" * 52, Version(1, counter), "schema")
+        refused = ledger.entries("me")["a" * 52].refused
+    assert len(refused) <= 64
+    assert Version(1, 200) in refused
+    assert Version(1, 1) not in refused

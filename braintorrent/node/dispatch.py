@@ -1,0 +1,80 @@
+"""One effect, one handler: what the machine wants, started as tasks. Nothing another peer causes escapes from here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from braintorrent.errors import Unreachable
+from braintorrent.node.asking import ask
+from braintorrent.node.context import Context, log
+from braintorrent.node.fetching import fetch
+from braintorrent.node.merging import merge
+from braintorrent.node.publishing import publish
+from braintorrent.node.serving import Serving
+from braintorrent.node.training import keep_checkpoint, train
+from braintorrent.protocol import effects
+
+
+class Dispatch:
+    """Carries out effects. `asks`: those under way. `left`: set to the reason when the machine leaves."""
+
+    def __init__(
+        self, context: Context, serving: Serving, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+    ) -> None:
+        self.context, self.serving, self.spawn = context, serving, spawn
+        self.asks: set[asyncio.Task[None]] = set()
+        self.left: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def carry_out(self, effect: effects.Effect) -> None:
+        """Begin what `effect` wants."""
+        context = self.context
+        match effect:
+            case effects.Ask():
+                task = self.spawn(self._ask(effect))
+                self.asks.add(task)
+                task.add_done_callback(self.asks.discard)
+            case effects.Fetch():
+                self.spawn(self._fetch(effect))
+            case effects.Merge():
+                self.spawn(merge(context, effect))
+            case effects.Train():
+                self.spawn(train(context, effect))
+            case effects.Publish():
+                self.spawn(publish(context, effect))
+            case effects.Forget():
+                self.spawn(context.keep(context.forget, effect.announcement))
+            case effects.Quarantine():
+                self.spawn(context.keep(self._quarantine, effect))
+            case effects.Halt():
+                context.halt.set()
+            case effects.Leave():
+                self.spawn(self._leave(effect))
+
+    async def _ask(self, effect: effects.Ask) -> None:
+        try:
+            await ask(self.context, effect, self.serving.addresses)
+        except Exception as error:  # a bug that a remote's answer set off must not end this process
+            log.exception("asking %s", effect.peer)
+            trouble = Unreachable(type(error).__name__, reason="internal")
+            self.context.tell(lambda now: self.context.machine.asked(effect.peer, trouble, now))
+
+    async def _fetch(self, effect: effects.Fetch) -> None:
+        try:
+            await fetch(self.context, effect)
+        except Exception:  # likewise
+            log.exception("fetching %s", effect.announcement.version)
+            found = effect.announcement, effect.source
+            self.context.tell(lambda now: self.context.machine.fetch_failed(*found, now))
+
+    def _quarantine(self, effect: effects.Quarantine) -> None:
+        name, version = self.context.lab.roster.name(effect.first.author), effect.first.version
+        log.warning("%s signed two contents for version %s: this life of it is quarantined", name, version)
+        self.context.ledger.equivocated(effect.first, effect.second)
+
+    async def _leave(self, effect: effects.Leave) -> None:
+        if effect.reason == "stopped" and not self.context.halt.is_set():  # else training has kept one as it halted
+            await self.context.in_worker(keep_checkpoint, self.context, False)
+        if not self.left.done():
+            self.left.set_result(effect.reason)
