@@ -19,7 +19,7 @@ def brain_task() -> dict[str, Any]:
     return {
         "kind": "segmentation", "labels": list(LABELS), "channels": 1, "dims": 2,
         "network": "UNet", "network_args": {"channels": [16, 32, 64, 64], "strides": [2, 2, 2], "num_res_units": 2},
-        "patch": [80, 96], "batch": 6, "steps": 12, "lr": 1e-3,
+        "patch": [80, 96], "batch": 6, "steps": 12, "lr": 2e-3, "intensity": 0.0,
     }  # fmt: skip
 
 
