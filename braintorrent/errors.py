@@ -1,19 +1,19 @@
 """Every error of BrainTorrent, in one tree.
 
-    BrainTorrentError
-    ├── LocalError            this lab's own start-up fault: one clear line, exit code 2
-    │   ├── ConfigError       a wrong key or value in federation.toml or peer.toml
-    │   ├── DataError         scans missing, unreadable, misshapen, or labelled wrongly
-    │   ├── IdentityError     the private key is missing, damaged, or readable by others
-    │   ├── BusyError         the folder or the port is in use by another process
-    │   ├── FormatError       a state folder written by another release
-    │   └── Diverged          local training's loss is no longer finite
-    ├── StorageFull           this disk has no room left; passes when there is room again
-    └── RemoteError           what another peer did or failed to do; never ends this process
-        ├── Unreachable       no connection, or no complete answer in time
-        ├── Refused           one side declines the other; `reason` is a word for the record
-        ├── BadMessage        bytes that do not parse, break a cap, or do not verify
-        └── Gone              the peer no longer has that blob: superseded, not misbehaviour
+BrainTorrentError
+├── LocalError            this lab's own start-up fault: one clear line, exit code 2
+│   ├── ConfigError       a wrong key or value in federation.toml or peer.toml
+│   ├── DataError         scans missing, unreadable, misshapen, or labelled wrongly
+│   ├── IdentityError     the private key is missing, damaged, or readable by others
+│   ├── BusyError         the folder or the port is in use by another process
+│   ├── FormatError       a state folder written by another release
+│   └── Diverged          local training's loss is no longer finite
+├── StorageFull           this disk has no room left; passes when there is room again
+└── RemoteError           what another peer did or failed to do; never ends this process
+    ├── Unreachable       no connection, or no complete answer in time
+    ├── Refused           one side declines the other; `reason` is a word for the record
+    ├── BadMessage        bytes that do not parse, break a cap, or do not verify
+    └── Gone              the peer no longer has that blob: superseded, not misbehaviour
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class LazyVerbs(click.Group):
         try:
             return super().resolve_command(context, args)
         except click.UsageError as error:
-            error.message += f"; verbs: {', '.join(VERBS)}"
+            error.message = f"{error.message.rstrip('.')}; verbs: {', '.join(VERBS)}"
             raise
 
 
@@ -65,22 +65,27 @@ def cli() -> None:
     \b
     See it work:        braintorrent demo
     Two labs by hand:   braintorrent id lab-a       (prints a line; give it to the other lab)
-                        braintorrent trust "LINE" -C lab-b
-                        braintorrent run lab-a
+                        braintorrent id lab-b
+                        braintorrent trust "LINE OF LAB-A" -C lab-b
+                        braintorrent trust "LINE OF LAB-B" -C lab-a     (trust goes both ways)
+                        braintorrent run lab-a      (and lab-b, each on its own machine)
                         braintorrent status lab-a
     """
 
 
 def main() -> None:
-    """Entry point. A lab's own fault is one line on stderr and exit code 2."""
+    """Entry point. What is wrong is one line on stderr; a lab's own fault or a wrong command has exit code 2."""
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        click.echo(f"braintorrent: {_described(error)}", err=True)
         sys.exit(error.exit_code)
     except LocalError as error:
         click.echo(f"braintorrent: {error}", err=True)
@@ -91,6 +96,12 @@ def main() -> None:
             raise
         click.echo(f"braintorrent: {_first(own)}", err=True)
         sys.exit(2)
+
+
+def _described(error: click.ClickException) -> str:
+    text = error.format_message().rstrip(".")
+    verb = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+    return f"{text[:1].lower()}{text[1:]}{f'; see: {verb} --help' if verb else ''}"
 
 
 def _first(group: BaseExceptionGroup[LocalError]) -> BaseException:

@@ -28,14 +28,13 @@ def demo(peers: int, data: Path | None, versions: int | None, out: Path, seed: i
     """
     import json
 
-    from rich.console import Console
-
     from braintorrent.experiments import report
     from braintorrent.experiments.demo import Demo
     from braintorrent.experiments.live import progress_bar, watch_live
     from braintorrent.experiments.processes import Processes
+    from braintorrent.node.tables import console as wide_console
 
-    console = Console(stderr=as_json)
+    console = wide_console(stderr=as_json)
     say = (lambda text: None) if as_json else (lambda text: console.print(text, highlight=False, style="dim"))
     job = Demo(out, peers, data, versions, seed, say)
     folders = job.prepare()

@@ -24,9 +24,17 @@ def launch(root: Path, as_json: bool, prepare: bool) -> None:
     from braintorrent.experiments.processes import Processes, introduce, peer_folders
     from braintorrent.experiments.recipe import make_missing
 
-    folders = peer_folders(root)
-    make_missing(root, folders, lambda text: click.echo(text, err=True))
+    folders, made = peer_folders(root), False
+
+    def say(text: str) -> None:
+        nonlocal made
+        made = True
+        click.echo(text, err=True)
+
+    make_missing(root, folders, say)
     if prepare:
+        what = "the scans are made" if made else "nothing to make"
+        click.echo(f"{what}; next: braintorrent launch {root}, or: braintorrent run {folders[0]}", err=True)
         return
     introduce(folders)
     with Processes(folders) as peers:
@@ -35,6 +43,7 @@ def launch(root: Path, as_json: bool, prepare: bool) -> None:
         except KeyboardInterrupt:
             click.echo("ending all peers at their next batch ...", err=True)
             peers.stop()
+            click.echo("all stopped; the next launch goes on", err=True)
     if as_json:
         click.echo(json.dumps({"peers": peers.last, "exit": peers.ended}))
     for folder in folders:

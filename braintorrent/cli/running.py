@@ -27,14 +27,15 @@ def run(folder: Path, verbose: bool) -> None:
     once, which costs the training since the last checkpoint. Exit code 2: something of this lab's own is
     wrong, said in one line.
     """
+    from braintorrent.config import federation_path
+
+    if (folder / "peer.toml").is_file():  # said before anything heavy is loaded; Lab.open says if it is not there
+        click.echo(f"federation: {federation_path(folder)}\npeer:       {folder / 'peer.toml'}")
     from braintorrent.node.lab import Lab
     from braintorrent.node.logs import start_logging
 
     lab = Lab.open(folder)
-    click.echo(f"federation: {lab.federation_file}\npeer:       {folder / 'peer.toml'}")
-    click.echo(
-        f"id:         {lab.me}\ntrusts:     {', '.join(sorted(map(lab.roster.name, lab.roster.ids))) or 'nobody yet'}"
-    )
+    click.echo(f"id:         {lab.me}\ntrusts:     {lab.roster.names or 'nobody yet'}")
     start_logging(lab.state.log, verbose)
     reason = asyncio.run(_run(lab))
     click.echo(f"{lab.peer.name}: {reason}")

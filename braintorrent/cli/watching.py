@@ -1,10 +1,12 @@
-"""`status`: what a running peer is doing, whom it knows, what it skipped and why."""
+"""`status`: what a running peer is doing, whom it knows, what it skipped and why; or how the last one ended."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,28 +18,32 @@ from braintorrent.cli._folder import folder_argument
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --watch: one per second).")
 @click.option("--watch", is_flag=True, help="Keep showing it until Ctrl-C or the peer ends.")
 def status(folder: Path, as_json: bool, watch: bool) -> None:
-    """Show what the peer running in FOLDER is doing. Exit code 1 if none runs there."""
-    from braintorrent.node.control import last_status, read_status
+    """Show what the peer running in FOLDER is doing.
 
+    Exit code 1 if none runs there, or does not answer yet or any more: then this says what is left of the last one.
+    """
+    from braintorrent.node.control import read_status
+    from braintorrent.node.lab import check_folder
+
+    check_folder(folder)
     found = read_status(folder)
     if found is None:
-        before = last_status(folder)
-        last = f" (the last one ended at version {before['versions']})" if before else ""
-        raise click.ClickException(f"no peer runs in {folder}{last}; start one with: braintorrent run {folder}")
+        _not_running(folder, as_json)
+        sys.exit(1)
     if as_json:
         while found is not None:
-            click.echo(json.dumps(found))
+            click.echo(json.dumps({"running": True, **found}))
             if not watch:
                 break
             time.sleep(1)
             found = read_status(folder)
         return
-    from rich.console import Console
     from rich.live import Live
 
+    from braintorrent.node.tables import console as wide_console
     from braintorrent.node.tables import one_peer
 
-    console = Console()
+    console = wide_console()
     if not watch:
         console.print(one_peer(found))
         return
@@ -45,3 +51,33 @@ def status(folder: Path, as_json: bool, watch: bool) -> None:
         while (found := read_status(folder)) is not None:
             live.update(one_peer(found))
             time.sleep(0.5)
+
+
+def _not_running(folder: Path, as_json: bool) -> None:
+    from braintorrent.node.control import ended, holder, last_status
+
+    process = holder(folder)
+    if process is not None:
+        ending = (last_status(folder) or {}).get("pid") == process
+        doing = "ending" if ending else "starting"
+        click.echo(json.dumps({"running": False, "doing": doing, "pid": process}) if as_json else
+                   f"{folder}: {doing} (process {process})")  # fmt: skip
+        return
+    last = ended(folder)
+    if as_json:
+        click.echo(json.dumps(last))
+        return
+    click.echo(f"braintorrent: no peer runs in {folder}; start one with: braintorrent run {folder}", err=True)
+    if last["clean"] is not None:
+        _say_last(folder, last)
+
+
+def _say_last(folder: Path, last: dict[str, Any]) -> None:
+    from braintorrent.node.tables import scores
+    from braintorrent.storage import StatePaths
+
+    how = "cleanly" if last["clean"] else "without a farewell (killed, or the machine went down)"
+    final = " (final)" if last.get("final") else ""
+    models = ", ".join(str(path) for path in sorted(StatePaths(folder).models.glob("*.safetensors")))
+    click.echo(f"the last one ended {how} at version {last['versions']}{final}")
+    click.echo(f"scores:  {scores(last) or 'none'}\nmodels:  {models or 'none kept yet'}")

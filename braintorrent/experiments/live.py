@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 
 from braintorrent.experiments.processes import Processes, Statuses
+from braintorrent.node.tables import console as wide_console
 from braintorrent.node.tables import doing, many_peers, scores
 
 LINE_EVERY = 10.0  # seconds between progress lines in a log file
@@ -17,7 +18,7 @@ LINE_EVERY = 10.0  # seconds between progress lines in a log file
 
 def watch_live(peers: Processes, *, quiet: bool = False) -> None:
     """Show the peers until all have ended."""
-    console = Console(stderr=quiet)
+    console = wide_console(stderr=quiet)
     if quiet:
         peers.watch(lambda statuses, ended: None)
     elif console.is_terminal:

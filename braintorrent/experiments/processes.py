@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -21,12 +22,15 @@ from braintorrent.storage import StatePaths
 
 Statuses = dict[str, dict[str, Any] | None]
 Show = Callable[[Statuses, dict[str, int]], None]
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # raise KeyboardInterrupt here as SIGINT does: nobody may be left behind
 GRACE = 30.0  # seconds between asking a process to end and ending it
 
 
 def peer_folders(root: Path) -> list[Path]:
     """Every folder directly below `root` that holds a peer.toml; ConfigError if there is none."""
     folders = sorted(path.parent for path in root.glob("*/peer.toml"))
+    if not folders and (root / "peer.toml").exists():
+        raise ConfigError(f"{root}: this is a peer folder; give its parent, or: braintorrent run {root}")
     if not folders:
         raise ConfigError(f"{root}: no peer folder below it; a peer folder holds a peer.toml")
     return folders
@@ -41,7 +45,7 @@ def introduce(folders: Iterable[Path]) -> dict[Path, str]:
         for other, peer in ids.items():
             member = Member(name=load_peer(other).name, addresses=tuple(address_hints(other)))
             if other != folder and roster.members.get(peer) != member:
-                roster.add(peer, member)
+                roster.add(peer, member, replace=peer in roster.members)  # renamed, perhaps, by whoever launches
     return ids
 
 
@@ -51,18 +55,35 @@ class Processes:
     def __init__(self, folders: Iterable[Path]) -> None:
         self.folders = list(folders)
         self.names = {folder: load_peer(folder).name for folder in self.folders}
+        for name, times in Counter(self.names.values()).items():
+            if times > 1:
+                which = ", ".join(str(folder) for folder in self.folders if self.names[folder] == name)
+                raise ConfigError(f"{which}: all are named {name}; give each peer.toml another name")
         self.running: dict[Path, subprocess.Popen[bytes]] = {}
         self.last: Statuses = dict.fromkeys(self.names.values())
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Processes:
-        for folder in self.folders:
-            self.start(folder)
+        self._handlers = {sign: signal.getsignal(sign) for sign in ENDINGS}
+        for sign, handler in self._handlers.items():
+            if handler is not signal.SIG_IGN:  # nohup
+                signal.signal(sign, signal.default_int_handler)
+        try:
+            for folder in self.folders:
+                self.start(folder)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        try:
+            self.stop()
+        finally:
+            for sign, handler in self._handlers.items():
+                signal.signal(sign, handler)
 
     def start(self, folder: Path) -> None:
         """Start (again) the peer of a folder. What it prints goes to state/log/terminal.log."""
@@ -86,7 +107,7 @@ class Processes:
         """The last known status of each peer, by name."""
         for folder, process in self.running.items():
             read = read_status if process.poll() is None else last_status
-            if (found := read(folder)) is not None:
+            if (found := read(folder)) is not None and found["pid"] == process.pid:  # not of an earlier life
                 self.last[self.names[folder]] = found
         return self.last
 

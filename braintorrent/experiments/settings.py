@@ -31,7 +31,7 @@ def decathlon_task(folder: Path) -> dict[str, Any]:
         names = [labels[str(value)] for value in range(len(labels))]
         channels = len(described["modality"])
     except (KeyError, TypeError):
-        raise DataError(f"{folder / 'dataset.json'}: needs labels from \"0\" on, and modality") from None
+        raise DataError(f'{folder / "dataset.json"}: needs labels from "0" on, and modality') from None
     shapes = [_shape(Path(case["image"])) for case in cases["training"][:16]]
     sides = [int(median(axis)) for axis in zip(*shapes, strict=True)]
     patch = [max(SHRINKING, min(side, LONGEST_SIDE) // SHRINKING * SHRINKING) for side in sides]

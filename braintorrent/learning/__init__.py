@@ -1,10 +1,10 @@
 """Train, merge, evaluate: a Method and a Task put to work. No network in here.
 
-    contract.py    what a Learner is
-    opening.py     federation and peer folder -> Learner
-    learner.py     a Task trained with torch (imported only when a task needs it)
-    evaluation.py  metrics over cases
-    merging.py     blobs of other labs into one's own weights
+contract.py    what a Learner is
+opening.py     federation and peer folder -> Learner
+learner.py     a Task trained with torch (imported only when a task needs it)
+evaluation.py  metrics over cases
+merging.py     blobs of other labs into one's own weights
 """
 
 from braintorrent.learning.contract import Learner

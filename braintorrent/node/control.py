@@ -79,12 +79,13 @@ def holder(folder: Path) -> int | None:
         with (StatePaths(folder).path / "lock").open("rb") as file:
             process = int(file.read(20))
             os.kill(process, 0)  # first, since trying the lock of a folder about to be opened could get in its way
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return None
-    except (BlockingIOError, PermissionError):
-        return process
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return process
     except (OSError, ValueError):
-        return None
+        pass
+    return None
 
 
 def ended(folder: Path) -> dict[str, Any]:
@@ -99,7 +100,8 @@ def ended(folder: Path) -> dict[str, Any]:
     with Ledger(paths.ledger, read_only=True) as ledger:
         newest, measured = ledger.newest(), ledger.metrics()
     for m in measured:
-        found["metrics"].setdefault(m.stage, {})[m.name] = m.value
+        if m.value is not None:
+            found["metrics"].setdefault(m.stage, {})[m.name] = m.value
     if newest is not None:
         found.update(version=str(newest.version), versions=newest.version.counter, final=newest.final)
     return {**found, "clean": last is not None and not paths.control.exists()}

@@ -7,6 +7,7 @@ from braintorrent.network.wire import Hello
 from braintorrent.node.asking import hello as own_hello
 from braintorrent.node.asking import objection
 from braintorrent.node.context import Context, log
+from braintorrent.node.finding import knocked
 from braintorrent.protocol.messages import AskMessage, TellMessage
 from braintorrent.records import short
 
@@ -21,7 +22,10 @@ class Serving:
 
     def trusted(self, peer: str) -> bool:
         """Asked anew for each request: a peer taken off the roster is refused at once."""
-        return peer in self.context.lab.roster.ids
+        known = peer in self.context.lab.roster.ids
+        if not known:
+            knocked(self.context, peer)
+        return known
 
     def hello(self, caller: str, theirs: Hello) -> Hello:
         """Agree or refuse, with the reason on both sides."""

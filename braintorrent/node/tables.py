@@ -8,8 +8,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-
-FILE_WIDTH = 120
+FILE_WIDTH = 120  # columns of what goes into a file, where nobody can widen a window
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -35,7 +34,7 @@ def one_peer(status: dict[str, Any]) -> Group:
         head.add_row(Text(what, "yellow"), Text(text, "yellow"))
     table = Table("peer", "id", "state", "known", "merged", "in", "out", "trouble", box=None, header_style="bold")
     for peer in status["peers"]:
-        refused = "; ".join(f"version {_counter(version)} refused: {reason}" for version, reason in peer["refused"].items())
+        refused = "; ".join(f"version {_counter(v)} refused: {reason}" for v, reason in peer["refused"].items())
         table.add_row(
             peer["name"], peer["id"][:7], state(peer), _counter(peer["known"]), _counter(peer["merged"]),
             size(peer["bytes_in"]), size(peer["bytes_out"]), Text(trouble(peer) or refused, "yellow"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from braintorrent.contracts import Trained
 from braintorrent.errors import Diverged, StorageFull
 from braintorrent.learning.opening import read_weights
+from braintorrent.node.asking import alone
 from braintorrent.node.context import Context, log
 from braintorrent.node.restoring import load_version
 from braintorrent.protocol import effects
@@ -20,9 +21,9 @@ async def train(context: Context, effect: effects.Train) -> None:
     """Carry out a Train, and tell the machine whether it completed and how well the result does here."""
     if not effect.alone:
         context.notes.pop("alone", None)
-    elif "alone" not in context.notes:
-        context.notes["alone"] = "no other peer in reach: training alone; others are merged as soon as they appear"
-        log.info(context.notes["alone"])
+    elif context.notes.get("alone") != (why := alone(context)):
+        context.notes["alone"] = why
+        log.info(why)
     if effect.below_quorum:
         context.pending.merge = Merged(time.time(), below_quorum=True)
     context.activity.begin("training")

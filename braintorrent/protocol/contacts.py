@@ -20,6 +20,7 @@ class Contact:
     """One other peer. Times are the machine's; -inf means never."""
 
     addresses: list[str] = field(default_factory=list)  # the last that worked first
+    proven: bool = False  # the first of them has worked
     next_ask: float = NEVER
     asking: bool = False
     again: bool = False  # ask once more when the ask in flight returns
@@ -72,8 +73,11 @@ class Contacts:
         """Up to `most` random peers."""
         return self.rng.sample(self._names, min(most, len(self._names)))
 
-    def sighted(self, peer: str, address: str, now: float, *, proven: bool = False) -> None:
-        """`peer` may be at `address`. A proven address goes first; a claimed one never displaces it."""
+    def sighted(self, peer: str, address: str, now: float, *, proven: bool = False, gossip: bool = False) -> None:
+        """`peer` may be at `address`. A proven address goes first; a claimed one never displaces it.
+
+        gossip: a third peer says so; that alone does not cut a back-off short.
+        """
         contact = self.contact(peer)
         fresh = address not in contact.addresses
         if proven and not fresh:
@@ -82,12 +86,16 @@ class Contacts:
             if contact.failures == 0 and not proven:
                 return  # rumours do not push out addresses that may be good
             contact.addresses.pop()
-        if proven or (fresh and contact.failures):
-            contact.addresses.insert(0, address)  # the old ones failed: try this one first
+        if proven:
+            contact.addresses.insert(0, address)
+            contact.proven = True
+        elif fresh and contact.failures:
+            contact.addresses.insert(contact.proven, address)  # the others failed too: try this one before them
         elif fresh:
             contact.addresses.append(address)
         if fresh and contact.failures:
-            self._at(peer, min(contact.next_ask, now))
+            if not gossip:
+                self._at(peer, min(contact.next_ask, now))
         elif fresh and contact.answered == -NEVER:
             self._soon(peer, now)
 

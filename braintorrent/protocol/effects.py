@@ -41,7 +41,8 @@ class Merge:
 class Train:
     """One version's local steps; answer with machine.trained.
 
-    alone: nobody else was ever heard of. below_quorum: patience ran out, and there was nothing to merge.
+    alone: nobody else was heard of, and there was time to.
+    below_quorum: patience ran out, and there was nothing to merge.
     """
 
     alone: bool = False
@@ -73,7 +74,11 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Stop training at the next batch boundary; answer with machine.trained(complete=False)."""
+    """A person wants to go.
+
+    In training: stop at the next batch boundary; answer with machine.trained(complete=False). In the last merge:
+    wait for nothing, not for room on the disk either.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from random import Random
 
 from braintorrent.protocol.contacts import NEVER, Contacts
@@ -11,6 +12,16 @@ from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.table import Offer, Table
 
+HOPELESS = 3  # failures in a row of one source with one content, after which nobody waits for it
+
+
+@dataclass(frozen=True, slots=True)
+class Avoided:
+    """A source that did not give some bytes: how often, and until when it is not tried again."""
+
+    failures: int = 0
+    until: float = -NEVER
+
 
 class Fetches:
     """Fetches in flight, and the sources to avoid for a while."""
@@ -18,7 +29,7 @@ class Fetches:
     def __init__(self, policy: Policy, rng: Random, table: Table, contacts: Contacts) -> None:
         self.policy, self.rng, self.table, self.contacts = policy, rng, table, contacts
         self.flying: dict[str, Announcement] = {}  # author -> what is being fetched of it
-        self.avoid: dict[tuple[str, str], float] = {}  # (content digest, source) -> until
+        self.avoid: dict[tuple[str, str], Avoided] = {}  # (content digest, source)
         self.paused_until = -NEVER  # this disk is full
 
     def start(self, now: float, *, everyone: bool = False) -> Iterator[Fetch]:
@@ -29,12 +40,11 @@ class Fetches:
         lines = self.policy.max_fetches - len(self.flying)
         if not self.table.offered or lines <= 0 or now < self.paused_until:
             return
-        self.avoid = {k: until for k, until in self.avoid.items() if until > now}
         wanted = [author for author in self._allowed(everyone) if author not in self.flying]
         room = NEVER if everyone else self._room()
         for author in self._drawn(wanted):  # by lot: with more authors than room, everyone gets a turn
             takes = author not in self.table.fresh
-            choice = self._choice(author) if room > 0 or not takes else None
+            choice = self._choice(author, now) if room > 0 or not takes else None
             if choice is None:
                 continue
             offer, source = choice
@@ -66,29 +76,36 @@ class Fetches:
         room = everyone or self._room() > 0 or all(author in fresh for author in offered)
         return iter(offered if room else ())
 
-    def _choice(self, author: str) -> tuple[Offer, str] | None:
+    def _choice(self, author: str, now: float) -> tuple[Offer, str] | None:
         """The newest offer that somebody can give, and who."""
-        pairs = ((offer, self._source(offer)) for offer in self.table.offers(author))
+        pairs = ((offer, self._source(offer, now)) for offer in self.table.offers(author))
         return next(((offer, source) for offer, source in pairs if source is not None), None)
 
-    def _source(self, offer: Offer) -> str | None:
+    def _source(self, offer: Offer, now: float) -> str | None:
         """The author if it is there, else any peer that offered the bytes and is not being avoided."""
         possible = []
         for peer in offer.sources:
             contact = self.contacts.of.get(peer)
             dialable = contact is not None and contact.addresses and contact.failures == 0
-            if dialable and (offer.announcement.content, peer) not in self.avoid:
+            if dialable and self._avoided(offer, peer).until <= now:
                 possible.append(peer)
         author = offer.announcement.author
         return author if author in possible else self.rng.choice(possible) if possible else None
+
+    def _avoided(self, offer: Offer, source: str) -> Avoided:
+        return self.avoid.get((offer.announcement.content, source), Avoided())
 
     def ended(self, announcement: Announcement) -> None:
         """A fetch came back, whatever its outcome."""
         self.flying.pop(announcement.author, None)
 
     def failed(self, announcement: Announcement, source: str, now: float) -> None:
-        """That source did not give the bytes: try another, and this one again later."""
-        self.avoid[announcement.content, source] = now + self.policy.ask_every
+        """That source did not give the bytes: try another, and this one again later, and ever later."""
+        longest = self.policy.max_backoff
+        self.avoid = {k: a for k, a in self.avoid.items() if now < a.until + longest}
+        failures = self.avoid.get((announcement.content, source), Avoided()).failures + 1
+        wait = min(self.policy.ask_every * 2 ** min(failures - 1, 16), longest)
+        self.avoid[announcement.content, source] = Avoided(failures, now + wait)
 
     def next_deadline(self, now: float) -> float:
         """When something held back may begin."""
@@ -96,8 +113,15 @@ class Fetches:
             return self.paused_until
         if not self.table.offered:
             return NEVER
-        return min((until for until in self.avoid.values() if until > now), default=NEVER)
+        return min((a.until for a in self.avoid.values() if a.until > now), default=NEVER)
 
-    def coming(self, *, everyone: bool = False) -> bool:
+    def coming(self, now: float, *, everyone: bool = False) -> bool:
         """Whether a fetch is in flight or could begin."""
-        return bool(self.flying) or any(self._choice(author) is not None for author in self._allowed(everyone))
+        return bool(self.flying) or any(self._choice(author, now) is not None for author in self._allowed(everyone))
+
+    def hoped_for(self, author: str, now: float) -> bool:
+        """Whether anything of this author is offered that some source has not failed to give again and again."""
+        if author not in self.table.offered:
+            return False
+        tried = ((self._avoided(offer, s) for s in offer.sources) for offer in self.table.offers(author))
+        return any(a.failures < HOPELESS or a.until <= now for sources in tried for a in sources)

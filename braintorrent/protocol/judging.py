@@ -1,4 +1,7 @@
-"""Two questions a machine asks of its state: may I stop looking for a model, and is everybody done with everybody?"""
+"""What a machine asks of its state.
+
+May I stop looking for a model? Is everybody done with everybody? And when does time alone change an answer?
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from braintorrent.protocol.contacts import NEVER, Contact
+from braintorrent.protocol.steps import Step
 
 if TYPE_CHECKING:
     from braintorrent.protocol.machine import PeerMachine
@@ -14,15 +18,33 @@ if TYPE_CHECKING:
 def sought(machine: PeerMachine, now: float) -> bool:
     """Whether looking for a model to start from has come to an end."""
     fresh, fetches = machine.table.fresh, machine.fetches
-    if now >= machine.deadline and (machine.newest is not None or fresh or not fetches.flying):
-        return True
-    if fetches.coming():
+    if now >= machine.deadline:
+        return machine.newest is not None or bool(fresh) or not fetches.flying or now >= _patience_ends(machine)
+    if fetches.coming(now):
         return False
-    if len(machine.roster) > 1 and _all_others(machine, lambda contact: contact.answered > -NEVER):
+    answered = len(machine.roster) > 1 and _all_others(machine, lambda contact: contact.answered > -NEVER)
+    if answered and not machine.table.offered:
         return True
     everyone = machine.policy.fanout is None
     awaited = (c for c in machine.contacts.of.values() if c.addresses and (c.asking or everyone))
     return bool(fresh) and all(c.attempted > -NEVER for c in awaited)
+
+
+def _patience_ends(machine: PeerMachine) -> float:
+    """When a fetch that was under way as the search ended is waited for no longer."""
+    return machine.deadline + machine.policy.alone_after + machine.policy.ask_deadline
+
+
+def own_deadline(machine: PeerMachine) -> float:
+    """When the work lane looks again, though nothing happens."""
+    now, deadline = machine.now, machine.deadline
+    if machine.step is Step.READY:
+        return machine.wake if machine.wake > now else deadline
+    if machine.step is Step.SEEKING and now >= deadline:
+        return _patience_ends(machine)
+    if machine.step is Step.LINGERING:
+        return min(deadline, now + machine.policy.ask_every)  # presence fades without an event
+    return deadline
 
 
 def all_settled(machine: PeerMachine, now: float) -> bool:
@@ -35,12 +57,12 @@ def all_settled(machine: PeerMachine, now: float) -> bool:
     if not appeared and not _all_others(machine, lambda contact: contact.attempted > machine.entered):
         return False
     present = (item for item in contacts.of.items() if contacts.is_present(item[1], now))
-    return all(_settled(machine, *item) for item in present) and not machine.fetches.coming(everyone=True)
+    return all(_settled(machine, *item, now) for item in present) and not machine.fetches.coming(now, everyone=True)
 
 
-def _settled(machine: PeerMachine, peer: str, contact: Contact) -> bool:
+def _settled(machine: PeerMachine, peer: str, contact: Contact, now: float) -> bool:
     mine = machine.newest is None or contact.settled == machine.newest.version
-    return contact.phase == "final" and mine and peer not in machine.table.offered
+    return contact.phase == "final" and mine and not machine.fetches.hoped_for(peer, now)
 
 
 def _all_others(machine: PeerMachine, holds: Callable[[Contact], bool]) -> bool:

@@ -20,18 +20,21 @@ Two lanes run side by side. Asking and fetching never stop. The work lane goes
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
+from math import isnan
 from random import Random
 
 from braintorrent.errors import RemoteError
 from braintorrent.protocol import effects as want
 from braintorrent.protocol.asking import ask_message, tell
+from braintorrent.protocol.believing import note
 from braintorrent.protocol.contacts import MAX_ADDRESSES_EACH, NEVER, Contacts
 from braintorrent.protocol.fetches import Fetches
-from braintorrent.protocol.judging import all_settled, sought
+from braintorrent.protocol.judging import all_settled, own_deadline, sought
 from braintorrent.protocol.messages import MAX_ADDRESSES, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.steps import PHASE, Restored, Step
-from braintorrent.protocol.table import Equivocation, Table
+from braintorrent.protocol.table import Table
 from braintorrent.protocol.version import Version
 
 
@@ -51,6 +54,7 @@ class PeerMachine:
         # Only a newcomer needs a model to begin with; who has one looks around for a moment and goes on.
         look = policy.alone_after if self.newest is None else min(policy.ask_every, policy.alone_after)
         self.step, self.deadline = Step.SEEKING, now + look
+        self.looked = now + look  # until then nobody is alone: others had no time to be heard
         self.wake = now  # not before this, under the poisson cadence
         self.entered = now  # when `step` last changed
         self.merging: dict[str, Announcement] = {}
@@ -58,10 +62,11 @@ class PeerMachine:
         self.asks = 0  # made so far; rotates the bucket
         self.stopping = False
         self._wants: list[want.Effect] = []
+        self._strike_off()
         if restored.resume:
             self._train(now)
         elif self.newest is not None and self.newest.final and self._stop_rule(self.newest.version.counter, now):
-            self._enter(Step.LINGERING, now, now + policy.linger)
+            self._linger(now)
         self._advance(now)
 
     # ------------------------------------------------------------- what the shell asks for
@@ -75,17 +80,8 @@ class PeerMachine:
         """Call `tick` no later than this; None when only events matter."""
         if self.stopping:
             return None
-        soonest = min(self._own_deadline(), self.contacts.next_deadline(self.now), self.fetches.next_deadline(self.now))
+        soonest = min(own_deadline(self), self.contacts.next_deadline(self.now), self.fetches.next_deadline(self.now))
         return None if soonest == NEVER else soonest
-
-    def _own_deadline(self) -> float:
-        if self.step is Step.READY:
-            return self.wake if self.wake > self.now else self.deadline
-        if self.step is Step.SEEKING:
-            return NEVER if self.now >= self.deadline else self.deadline  # past it, a fetch in flight decides
-        if self.step is Step.LINGERING:
-            return min(self.deadline, self.now + self.policy.ask_every)  # presence fades without an event
-        return self.deadline
 
     @property
     def phase(self) -> str:
@@ -111,7 +107,7 @@ class PeerMachine:
             return TellMessage(phase=self.phase)
         contact = self.contacts.heard_from(sender, message.phase, now)
         if message.newest is not None:
-            self._note(message.newest, sender)
+            note(self, message.newest, sender)
         reply = tell(self, message, sender)
         if self.newest is not None and not reply.announcements:
             contact.settled = self.newest.version
@@ -129,11 +125,11 @@ class PeerMachine:
             if reply.settled:  # it speaks of what the ask carried, which may not be my newest any more
                 contact.settled = contact.carried
             for announcement in reply.announcements:
-                self._note(announcement, peer)
+                note(self, announcement, peer)
             for other, addresses in list(reply.addresses.items())[:MAX_ADDRESSES]:
                 if other in self.roster and other != self.me:
                     for address in addresses[:MAX_ADDRESSES_EACH]:
-                        self.contacts.sighted(other, address, now)
+                        self.contacts.sighted(other, address, now, gossip=True)
         self._advance(now)
 
     def fetched(self, announcement: Announcement, source: str, now: float) -> None:
@@ -141,7 +137,7 @@ class PeerMachine:
         self.fetches.ended(announcement)
         useless = self.table.hold(announcement) if announcement.author in self.roster else announcement
         if useless is not None:
-            self._drop(useless)
+            self.drop(useless)
         if self.step is Step.LINGERING:
             for peer in dict.fromkeys((announcement.author, source)):
                 self.contacts.ask_now(peer, now)  # tell them that nothing of theirs is missing here
@@ -159,19 +155,39 @@ class PeerMachine:
     def storage_full(self, announcement: Announcement, now: float) -> None:
         """A Fetch effect found this disk full: nobody's fault; fetch nothing for a while."""
         self.fetches.ended(announcement)
-        self.fetches.paused_until = now + self.policy.storage_retry
+        self.fetches.paused_until = max(self.fetches.paused_until, now + self.policy.storage_retry)
+        if self.table.has_merged(announcement):
+            self.table.give_up(announcement)
+        else:
+            self.give_up(now)
+        self._advance(now)
+
+    def give_up(self, now: float) -> None:
+        """Make room: the oldest model that was merged already goes, of an author who is here to be asked again."""
+        spare = self.table.spare(peer for peer in self.contacts.present(now) if peer not in self.merging)
+        if spare is not None:
+            self.table.give_up(spare)
+            self.drop(spare)
+
+    def lost(self, announcement: Announcement, now: float) -> None:
+        """The bytes of a held version are gone from this disk. During a merge, before `merged`."""
+        if self.table.lose(announcement):
+            self.merging.pop(announcement.author, None)  # not merged, and no bytes to give back
         self._advance(now)
 
     def roster_changed(self, roster: Set[str], now: float) -> None:
         """People were added to, or taken from, the roster."""
         self.roster = roster
-        for peer in [p for p in self.contacts.of if p not in roster]:
+        self._strike_off()
+        self._advance(now)
+
+    def _strike_off(self) -> None:
+        for peer in [p for p in self.contacts.of if p not in self.roster]:
             self.contacts.remove(peer)
-        for author in [a for a in self.table.entries if a not in roster]:
+        for author in [a for a in self.table.entries if a not in self.roster]:
             held = self.table.remove(author)
             if held is not None:
-                self._drop(held)
-        self._advance(now)
+                self.drop(held)
 
     # ------------------------------------------------------------- events: own work
 
@@ -185,7 +201,7 @@ class PeerMachine:
             self.table.refuse(here[author], skipped[author])
         for author, announcement in merging.items():
             if author not in here or self.table.entries[author].held != announcement:
-                self._drop(announcement)  # superseded, refused or struck off meanwhile
+                self.drop(announcement)  # superseded, refused or struck off meanwhile
         if self.step is Step.CLOSING:
             self._leave(now, "finished")
         elif self.stopping:
@@ -195,32 +211,35 @@ class PeerMachine:
         self._advance(now)
 
     def trained(self, complete: bool, score: float | None, now: float) -> None:
-        """The Train effect ended. `score`: on own validation cases, larger is better; None if unknown."""
+        """The Train effect ended. `score`: on own validation cases, larger is better; None or NaN if unknown."""
         if not complete:
             self._leave(now, "stopped")
             return
-        if score is not None:
+        if score is not None and not isnan(score):
             better = self.best is None or score > self.best
             self.best, self.since_best = (score, 0) if better else (self.best, self.since_best + 1)
         counter = self.counter + 1
         self.pending = want.Publish(Version(self.incarnation, counter), self._stop_rule(counter, now))
         self._enter(Step.PUBLISHING, now, NEVER)
-        self._want(self.pending)
+        self.emit(self.pending)
         self._advance(now)
 
     def published(self, announcement: Announcement | None, now: float) -> None:
         """The Publish effect is durable; or None: this disk is full, try again later."""
         if announcement is None:
             self.deadline = now + self.policy.storage_retry
+            self.fetches.paused_until = NEVER  # else they would take the room that is made
             if self.stopping:
                 self._leave(now, "stopped")
+            else:
+                self.give_up(now)
             return
-        self.newest, self.pending = announcement, None
+        self.newest, self.pending, self.fetches.paused_until = announcement, None, now
         self.contacts.ask_all_now(now)  # an Ask carries my newest announcement: asking is announcing
         if self.stopping:
             self._leave(now, "stopped")
         elif announcement.final:
-            self._enter(Step.LINGERING, now, now + self.policy.linger)
+            self._linger(now)
         else:
             self._enter(Step.READY, now, now + self.policy.patience)
             mean = self.policy.mean_interval
@@ -233,8 +252,8 @@ class PeerMachine:
             return
         self.stopping = True
         waiting = self.step is Step.PUBLISHING and self.deadline != NEVER
-        if self.step is Step.TRAINING:
-            self._want(want.Halt())
+        if self.step in (Step.TRAINING, Step.CLOSING):
+            self.emit(want.Halt())
         elif waiting or self.step in (Step.SEEKING, Step.READY, Step.LINGERING):
             self._leave(now, "stopped")
 
@@ -248,36 +267,41 @@ class PeerMachine:
         self.now = now
         if self.step is Step.LEFT or self.stopping:
             return
-        for fetch in self.fetches.start(now, everyone=self.step is Step.LINGERING):
-            self._want(fetch)
         if self.step is Step.SEEKING and sought(self, now):
             self._begin(now)
         elif self.step is Step.READY and now >= self.wake:
             self._merge_or_train(now)
         elif self.step is Step.PUBLISHING and now >= self.deadline and self.pending is not None:
             self.deadline = NEVER
-            self._want(self.pending)
+            version = Version(self.incarnation, self.counter + 1)  # others may have spoken of a later life meanwhile
+            self.pending = replace(self.pending, version=version)
+            self.emit(self.pending)
         elif self.step is Step.LINGERING and (now >= self.deadline or all_settled(self, now)):
             self._close(now)
+        late = self.step is Step.SEEKING and now >= self.deadline  # it waits for what is under way, and no more
+        if not (late or self.stopping):
+            for fetch in self.fetches.start(now, everyone=self.step is Step.LINGERING):
+                self.emit(fetch)
         for peer in self.contacts.due(now):
             self._ask(peer)
 
-    def _want(self, effect: want.Effect) -> None:
+    def emit(self, effect: want.Effect) -> None:
+        """Want this done. After the end nothing is."""
         if self.step is not Step.LEFT:
             self._wants.append(effect)
 
     def _ask(self, peer: str) -> None:
         if self.newest is not None:
             self.contacts.of[peer].carried = self.newest.version
-        self._want(want.Ask(peer, ask_message(self, peer)))
+        self.emit(want.Ask(peer, ask_message(self, peer)))
 
-    def _drop(self, announcement: Announcement) -> None:
+    def drop(self, announcement: Announcement) -> None:
         """Nobody needs these bytes, unless a merge is reading them: then it drops them."""
         if self.merging.get(announcement.author) != announcement:
-            self._want(want.Forget(announcement))
+            self.emit(want.Forget(announcement))
 
     def _begin(self, now: float) -> None:
-        candidates = self._choose()
+        candidates = self.table.drawn(self.policy.max_merge, self.rng)
         if self.newest is None and candidates:
             self._merge(want.Merge(candidates, adopt=True), Step.MERGING, now)
         elif self.newest is None:
@@ -287,7 +311,7 @@ class PeerMachine:
             self._merge_or_train(now)
 
     def _merge_or_train(self, now: float) -> None:
-        candidates = self._choose()
+        candidates = self.table.drawn(self.policy.max_merge, self.rng)
         below = len(candidates) < self.policy.quorum
         if below and now < self.deadline:
             return
@@ -296,21 +320,19 @@ class PeerMachine:
         else:
             self._train(now, below_quorum=below)
 
-    def _choose(self) -> tuple[Announcement, ...]:
-        candidates = self.table.candidates()
-        if len(candidates) > self.policy.max_merge:
-            candidates = sorted(self.rng.sample(candidates, self.policy.max_merge), key=lambda a: a.author)
-        return tuple(candidates)
-
     def _merge(self, merge: want.Merge, step: Step, now: float) -> None:
         self.merging = {a.author: a for a in merge.candidates}
         self._enter(step, now, NEVER)
-        self._want(merge)
+        self.emit(merge)
 
     def _train(self, now: float, *, below_quorum: bool = False) -> None:
         self._enter(Step.TRAINING, now, NEVER)
-        alone = all(c.heard == -NEVER for c in self.contacts.of.values()) and not self.table.newest_held()
-        self._want(want.Train(alone, below_quorum))
+        silent = all(c.heard == -NEVER for c in self.contacts.of.values()) and not self.table.newest_held()
+        self.emit(want.Train(silent and self.started < now and self.looked <= now, below_quorum))
+
+    def _linger(self, now: float) -> None:
+        self.table.want_all()  # the last merge takes everyone
+        self._enter(Step.LINGERING, now, now + self.policy.linger)
 
     def _close(self, now: float) -> None:
         """The last act: one more merge, with the newest of everyone, no training after it."""
@@ -325,7 +347,7 @@ class PeerMachine:
         for peer in self.contacts.present(now):
             if self.contacts.of[peer].addresses:
                 self._ask(peer)
-        self._want(want.Leave(reason))
+        self.emit(want.Leave(reason))
         self._enter(Step.LEFT, now, NEVER)
 
     def _enter(self, step: Step, now: float, deadline: float) -> None:
@@ -333,25 +355,3 @@ class PeerMachine:
 
     def _stop_rule(self, counter: int, now: float) -> bool:
         return self.policy.stop.met(counter, self.elapsed + now - self.started, self.best, self.since_best)
-
-    # ------------------------------------------------------------- what is believed
-
-    def _note(self, announcement: Announcement, source: str) -> None:
-        if announcement.federation != self.federation:
-            return
-        if announcement.author == self.me:
-            self._heard_of_myself(announcement)
-        elif announcement.author in self.roster:
-            held = self.table.entry(announcement.author).held
-            found = self.table.note(announcement, source)
-            if isinstance(found, Equivocation):
-                self._want(want.Quarantine(found.first, found.second))
-                if held is not None and self.table.entry(announcement.author).held is None:
-                    self._drop(held)
-
-    def _heard_of_myself(self, announcement: Announcement) -> None:
-        """Others remember a life of mine that this disk does not: go on above it, never beside it."""
-        mine = self.newest
-        spoiled = mine is not None and announcement.version == mine.version and announcement.content != mine.content
-        if mine is None or announcement.version > mine.version or spoiled:
-            self.incarnation = max(self.incarnation, announcement.version.incarnation + 1)

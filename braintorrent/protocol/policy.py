@@ -15,7 +15,7 @@ class StopRule:
     patience: int | None = None
 
     def met(self, counter: int, seconds: float, best: float | None, since_best: int) -> bool:
-        """counter: versions trained; seconds: of running, over all starts; since_best: versions without a better score."""
+        """counter: versions trained; seconds: of running, in all lives; since_best: versions without a better score."""
         return (
             (self.versions is not None and counter >= self.versions)
             or (self.minutes is not None and seconds >= 60 * self.minutes)
@@ -40,7 +40,7 @@ class Policy:
     stop: StopRule = field(default_factory=StopRule)
     max_fetches: int = 4  # at once; more only divides the same downlink
     storage_retry: float = 10.0  # before trying a full disk again
-    max_backoff: float = 300.0  # an absent peer is asked at least this often
+    max_backoff: float = 300.0  # an absent peer is asked, and a failing source tried, at least this often
 
     @property
     def absent_after(self) -> float:

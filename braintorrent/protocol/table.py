@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from random import Random
 from typing import TypeVar
 
 from braintorrent.protocol.buckets import Buckets
@@ -45,6 +46,7 @@ class Entry:
     refused: dict[Version, str] = field(default_factory=dict)
     quarantined: set[int] = field(default_factory=set)
     seen: dict[Version, Announcement] = field(default_factory=dict)
+    given_up: Version = NOTHING  # merged, and given up for room on this disk: not fetched again
 
     @property
     def known(self) -> Announcement | None:
@@ -62,8 +64,8 @@ class Entry:
         return incarnation in self.quarantined or len(self.quarantined) >= MAX_QUARANTINED
 
     def lacks(self, version: Version) -> bool:
-        """Whether this version would be worth fetching: usable, newer than held, not older than merged."""
-        newer = self.held is None or version > self.held.version
+        """Whether this version would be worth fetching: usable, newer than held or given up, not older than merged."""
+        newer = version > self.given_up and (self.held is None or version > self.held.version)
         return newer and version >= self.merged and self.usable(version)
 
 
@@ -156,6 +158,40 @@ class Table:
             entry.held = None
         self._index(announcement.author, entry)
 
+    def lose(self, announcement: Announcement) -> bool:
+        """Its bytes are gone from this disk: fetch them again. Whether it was held."""
+        entry = self.entries.get(announcement.author)
+        if entry is None or entry.held != announcement:
+            return False
+        entry.held = None
+        self._index(announcement.author, entry)
+        return True
+
+    def give_up(self, announcement: Announcement) -> None:
+        """Do without it until its author has a newer one, or `want_all`."""
+        entry, version = self.entry(announcement.author), announcement.version
+        entry.given_up = max(entry.given_up, version)
+        entry.offers = {v: o for v, o in entry.offers.items() if v > version}
+        if entry.held == announcement:
+            entry.held = None
+        self._index(announcement.author, entry)
+
+    def want_all(self) -> None:
+        """Want again what was given up."""
+        for entry in self.entries.values():
+            entry.given_up = NOTHING
+
+    def spare(self, authors: Iterable[str]) -> Announcement | None:
+        """The oldest version held of these authors that went into a merge already."""
+        entries = (entry for author in authors if (entry := self.entries.get(author)) is not None)
+        spare = (e.held for e in entries if e.held is not None and e.held.version <= e.merged)
+        return min(spare, key=lambda a: (a.version, a.author), default=None)
+
+    def has_merged(self, announcement: Announcement) -> bool:
+        """Whether it, or a newer one of its author, went into a merge."""
+        entry = self.entries.get(announcement.author)
+        return entry is not None and announcement.version <= entry.merged
+
     def quarantine(self, author: str, incarnation: int) -> None:
         """Believe nothing more of this life of the author until a person lifts it."""
         entry = self.entry(author)
@@ -183,6 +219,13 @@ class Table:
     def candidates(self) -> list[Announcement]:
         """Held and newer than my last merge of their author, in order of author."""
         return [a for author in sorted(self.fresh) if (a := self.entries[author].held) is not None]
+
+    def drawn(self, most: int, rng: Random) -> tuple[Announcement, ...]:
+        """The candidates, in order of author; of more than `most`, so many at random."""
+        candidates = self.candidates()
+        if len(candidates) > most:
+            candidates = sorted(rng.sample(candidates, most), key=lambda a: a.author)
+        return tuple(candidates)
 
     def holds(self, authors: Iterable[str]) -> dict[str, Version]:
         """What an Ask says about these authors."""

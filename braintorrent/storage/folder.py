@@ -1,7 +1,7 @@
 """A peer's private state: `FOLDER/state/`, readable by its owner only, used by one process at a time.
 
-    state/  .gitignore  format  lock  key  roster.json  control.json  ledger.sqlite  checkpoint.safetensors
-            blobs/  models/  log/
+state/  .gitignore  format  lock  key  roster.json  control.json  ledger.sqlite  checkpoint.safetensors
+        blobs/  models/  log/
 """
 
 from __future__ import annotations

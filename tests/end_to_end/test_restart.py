@@ -11,6 +11,8 @@ import pytest
 
 from braintorrent.node.control import last_status
 
+ALL = ("lab-a", "lab-b", "lab-c")
+
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_inside_a_version_goes_on_from_the_same_step(federate, sign):
@@ -27,13 +29,14 @@ def test_a_stop_inside_a_version_goes_on_from_the_same_step(federate, sign):
     assert "from its checkpoint" in labs.words("lab-a")
 
 
-def test_a_finished_peer_stays_finished_and_a_raised_stop_rule_goes_on(federate):
+def test_a_finished_peer_stays_finished_and_a_raised_stop_rule_goes_on(federate, cli):
     alone = {"ask_every": 0.3, "alone_after": 0.0, "linger": 1.0}
     labs = federate("lab-a", timing=alone, stop={"versions": 2})
     for _ in range(2):
         labs.start()
         assert labs.process("lab-a").wait(20) == 0
         assert last_status(labs.folders["lab-a"])["versions"] == 2
+        assert "ended cleanly at version 2 (final)" in cli("status", labs.folders["lab-a"], check=False).stdout
     toml = labs.folders["lab-a"] / "peer.toml"
     toml.write_text(toml.read_text().replace("versions = 2", "versions = 3"))
     labs.start()
@@ -41,19 +44,21 @@ def test_a_finished_peer_stays_finished_and_a_raised_stop_rule_goes_on(federate)
     assert last_status(labs.folders["lab-a"])["versions"] == 3
 
 
-def test_launch_runs_all_and_ctrl_c_ends_all(federate):
-    labs = federate("lab-a", "lab-b", "lab-c", acquainted=False)
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_launch_runs_all_and_a_signal_ends_all(federate, sign):
+    labs = federate(*ALL, acquainted=False)
     command = [sys.executable, "-m", "braintorrent", "launch", str(labs.root)]
     environment = {**os.environ, "COLUMNS": "200"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
     ) as launch:
         try:
-            labs.until(lambda: all(labs.has_merged("lab-a", other) for other in ("lab-b", "lab-c")))
+            labs.until(lambda: all(labs.has_merged("lab-a", other) for other in ALL[1:]))
         finally:
-            launch.send_signal(signal.SIGINT)
+            launch.send_signal(sign)
         shown, _ = launch.communicate(timeout=40)
     assert launch.returncode == 0, shown
+    assert "all stopped; the next launch goes on" in shown
     for lab, folder in labs.folders.items():
         assert labs.status(lab) is None
         assert last_status(folder)["versions"] >= 1

@@ -34,9 +34,34 @@ def test_status_tells_a_person_and_a_script(federate, cli):
     assert found["name"] == "lab-a"
     assert found["bytes_in"] > 2000 * 4
     assert found["peers"][0]["present"]
-    gone = cli("status", labs.root, check=False)
+    labs.kill("lab-a")
+    gone = cli("status", labs.folders["lab-a"], check=False)
     assert gone.returncode == 1
     assert "no peer runs" in gone.stderr
+    assert "without a farewell" in gone.stdout
+    left = json.loads(cli("status", labs.folders["lab-a"], "--json", check=False).stdout)
+    assert left["running"] is False
+    assert left["versions"] >= found["versions"]
+    assert left["metrics"]["own"]
+
+
+def test_one_sided_trust_is_told_to_the_one_who_calls(federate, cli):
+    labs = federate("lab-a", "lab-b", acquainted=False, listen="127.0.0.1:0")
+    line = cli("id", labs.folders["lab-b"]).stdout.strip()
+    cli("trust", line, "-C", labs.folders["lab-a"])
+    labs.start()
+    row = labs.until(lambda: next((p for p in (labs.status("lab-a") or {"peers": []})["peers"] if p["problem"]), None))
+    assert row["problem"] == "roster: lab-b does not trust this lab yet"
+    assert row["declined"]
+    assert "refused" in cli("status", labs.folders["lab-a"]).stdout
+    said = next(text for text in labs.words("lab-a").splitlines() if "there: braintorrent trust" in text)
+    notes = labs.until(lambda: {k: v for k, v in labs.status("lab-b")["notes"].items() if k.startswith("stranger ")})
+    assert list(notes) == [f"stranger {labs.status('lab-a')['id'][:7]}"]
+    assert labs.words("lab-b").count("asked and is not on the roster") == 1
+    labs.until(lambda: "lab-b in reach, but not agreed with" in labs.status("lab-a")["notes"].get("alone", ""))
+    assert f'trust "lab-a {labs.status("lab-a")["id"]} 127.0.0.1:' in said
+    cli("trust", said.split('"')[1], "-C", labs.folders["lab-b"])
+    labs.until(lambda: labs.has_merged("lab-a", "lab-b"))
 
 
 def test_trust_while_running_takes_effect(federate, cli):
@@ -76,7 +101,7 @@ def test_different_agreements_are_named_on_both_sides_and_nobody_ends(federate):
 
     labs.until(both_say)
     for lab in labs.folders:
-        assert "task.steps" in labs.status(lab)["peers"][0]["problem"]
+        assert "task.steps; compare federation.toml" in labs.status(lab)["peers"][0]["problem"]
     labs.until(lambda: all(labs.versions(lab) >= 2 for lab in labs.folders), 20)
     assert not labs.has_merged("lab-a", "lab-b")
 

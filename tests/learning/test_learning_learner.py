@@ -13,7 +13,7 @@ from torch import nn
 from braintorrent import plugins
 from braintorrent.config import Federation, Peer
 from braintorrent.contracts import Prediction
-from braintorrent.errors import ConfigError, LocalError
+from braintorrent.errors import ConfigError, Diverged
 from braintorrent.learning.contract import Learner
 from braintorrent.learning.learner import TorchLearner
 from braintorrent.learning.opening import lab_seed, open_learner, read_weights
@@ -134,10 +134,18 @@ def test_hooks_of_the_method_are_called() -> None:
     assert seen == ["transform", merged.digest] * 6
 
 
-def test_diverged_training_says_so() -> None:
-    learner = TorchLearner(Regression(torch.optim.SGD, lr=1e30), Method(), 0, 7)
-    with pytest.raises(LocalError, match=r"training diverged: .* task\.lr"):
+def test_diverged_training_says_so_and_recovers_with_other_weights() -> None:
+    learner = TorchLearner(Regression(), Method(), 0, 7, "keep")
+    learner.train(go_on, ignore)
+    good, poisoned = learner.weights().copy(), learner.weights().copy()
+    poisoned.view("6.weight")[...] = 1e30
+    learner.load(poisoned)
+    with pytest.raises(Diverged, match=r"training diverged: .* task\.lr"):
         learner.train(go_on, ignore)
+    learner.load(good)
+    report = learner.train(go_on, ignore)
+    assert (report.steps, report.complete) == (6, True)
+    assert np.isfinite(learner.weights().view("0.weight")).all()
 
 
 def test_metrics_are_means_over_cases() -> None:
@@ -212,7 +220,7 @@ def test_labs_draw_different_batches_and_the_same_again(tmp_path: Path) -> None:
 def test_cores_are_shared_with_the_peers_on_this_host(
     plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("braintorrent.learning.opening._cores", lambda: 9)
+    monkeypatch.setattr("braintorrent.learning.opening.cores", lambda: 9)
     given: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", given.append)
     for name in ("lab-a", "lab-b", "lab-c"):

@@ -191,9 +191,7 @@ async def test_closing_does_not_wait_for_a_stuck_reader_beyond_the_deadline(labs
             asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
 
     async with b.serve() as server, a.call() as client:
-        fetching = asyncio.create_task(
-            client.fetch(b.id, str(server.address), b.put(content), len(content), Stuck())
-        )
+        fetching = asyncio.create_task(client.fetch(b.id, str(server.address), b.put(content), len(content), Stuck()))
         await begun.wait()
         async with asyncio.timeout(3):
             await server.close(0.2)

@@ -89,6 +89,21 @@ def test_rumours_do_not_push_out_an_address_that_works() -> None:
     assert len(contacts.of["a"].addresses) == MAX_ADDRESSES_EACH
 
 
+def test_rumours_do_not_push_out_the_proven_address_of_a_silent_peer_nor_cut_its_back_off_short() -> None:
+    contacts = known()
+    contacts.sighted("a", "good:1", 0.0, proven=True)
+    assert list(contacts.due(0.0)) == ["a"]
+    contacts.failed("a", "no answer", 0.0)
+    for port in range(100):
+        contacts.sighted("a", f"rumour:{port}", 1.0, gossip=True)
+    assert contacts.of["a"].addresses[:2] == ["good:1", "rumour:99"]
+    assert len(contacts.of["a"].addresses) == MAX_ADDRESSES_EACH
+    assert list(contacts.due(1.0)) == []
+    contacts.sighted("a", "moved:1", 1.0)
+    assert contacts.of["a"].addresses[:2] == ["good:1", "moved:1"]
+    assert list(contacts.due(1.0)) == ["a"]
+
+
 def test_presence_is_having_been_heard_lately_and_not_leaving() -> None:
     contacts = known("a", "b", "c", "d")
     for peer, phase in (("a", "working"), ("b", "leaving"), ("c", "final")):

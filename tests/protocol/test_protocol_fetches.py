@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from braintorrent.protocol.contacts import NEVER, Contacts
-from braintorrent.protocol.fetches import Fetches
+from braintorrent.protocol.fetches import HOPELESS, Fetches
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.table import Table
@@ -105,7 +105,7 @@ def test_the_author_is_asked_first_then_others_and_a_bad_source_later_again() ->
     fetches.ended(second.announcement)
     fetches.failed(second.announcement, "b", 1.0)
     assert list(fetches.start(1.0)) == []
-    assert not fetches.coming()
+    assert not fetches.coming(1.0)
     assert fetches.next_deadline(1.0) == fetches.policy.ask_every
     (third,) = fetches.start(fetches.policy.ask_every)
     assert third.source == "a"
@@ -125,7 +125,7 @@ def test_nobody_who_does_not_answer_is_fetched_from(where: str) -> None:
     fetches.contacts.failed("s", "no answer", 0.0)
     fetches.table.note(said("a"), {"unknown": "u", "silent": "s"}[where])
     assert list(fetches.start(0.0)) == []
-    assert not fetches.coming()
+    assert not fetches.coming(1.0)
     assert fetches.next_deadline(0.0) == NEVER
 
 
@@ -136,3 +136,28 @@ def test_a_full_disk_pauses_and_resumes() -> None:
     assert list(fetches.start(9.9)) == []
     assert fetches.next_deadline(9.9) == 10.0
     assert len(list(fetches.start(10.0))) == 1
+
+
+def test_a_source_that_fails_again_and_again_is_tried_ever_later_and_then_not_hoped_for() -> None:
+    fetches, now, gaps = make("ab", max_fetches=1), 0.0, []
+    fetches.table.note(said("a"), "a")
+    for failures in range(1, 12):
+        (fetch,) = fetches.start(now)
+        fetches.ended(fetch.announcement)
+        fetches.failed(fetch.announcement, "a", now)
+        assert fetches.hoped_for("a", now) == (failures < HOPELESS)
+        assert list(fetches.start(now)) == []
+        gaps.append(fetches.next_deadline(now) - now)
+        now += gaps[-1]
+        assert fetches.hoped_for("a", now)
+    assert gaps[:4] == [5.0, 10.0, 20.0, 40.0]
+    assert gaps[-1] == fetches.policy.max_backoff
+    fetches.table.note(said("a"), "b")
+    assert fetches.hoped_for("a", 0.0)  # another source
+
+
+def test_failures_of_long_ago_are_forgotten() -> None:
+    fetches = make("a")
+    fetches.failed(said("a"), "a", 0.0)
+    fetches.failed(said("b"), "a", 1000.0)
+    assert list(fetches.avoid) == [("b1", "a")]

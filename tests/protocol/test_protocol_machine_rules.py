@@ -20,6 +20,7 @@ from braintorrent.protocol.machine import PeerMachine
 from braintorrent.protocol.messages import PHASES, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.policy import Policy, StopRule
 from braintorrent.protocol.steps import Restored, Step
+from braintorrent.protocol.table import Entry
 from braintorrent.protocol.version import Version
 
 OTHERS = ("a", "b", "c", "d")
@@ -73,9 +74,12 @@ class Rules(RuleBasedStateMachine):
         self.fetching: list[want.Fetch] = []
         self.work: want.Merge | want.Train | want.Publish | None = None
         self.bytes_here: set[Announcement] = set()
+        self.lost: set[Announcement] = set()  # during the merge under way
         self.taken = newest.version if newest else Version(0, 0)
         self.halted = self.left = False
-        restored = Restored(4, newest, resume=resume)
+        struck_off = statement("stranger", 1, 1, False)  # while this peer was down
+        self.bytes_here.add(struck_off)
+        restored = Restored(4, newest, {"stranger": Entry(held=struck_off)}, resume=resume)
         self.machine = PeerMachine("me", "fed", self.roster, policy, Random(seed), restored, self.now)
         self.carry_out()
 
@@ -92,7 +96,7 @@ class Rules(RuleBasedStateMachine):
         assert machine.table.entries.keys() <= self.roster - {"me"}
         assert machine.contacts.of.keys() <= self.roster - {"me"}
         held = {e.held for e in machine.table.entries.values() if e.held is not None}
-        reading = set(self.work.candidates) if isinstance(self.work, want.Merge) else set()
+        reading = set(self.work.candidates) - self.lost if isinstance(self.work, want.Merge) else set()
         assert self.left or self.bytes_here == held | reading, "bytes are kept exactly as long as they are of use"
         assert {f.announcement.author for f in self.fetching} == machine.fetches.flying.keys()
         if machine.step in LANE:
@@ -131,7 +135,7 @@ class Rules(RuleBasedStateMachine):
         assert effect.last or effect.adopt or effect.below_quorum == (len(authors) < self.policy.quorum)
         for a in effect.candidates:
             assert effect.last or a.version > self.machine.table.entries[a.author].merged
-        self.work = effect
+        self.work, self.lost, self.halted = effect, set(), False
 
     def on_train(self, effect: want.Train) -> None:
         assert self.work is None
@@ -154,7 +158,7 @@ class Rules(RuleBasedStateMachine):
         assert effect.first.content != effect.second.content
 
     def on_halt(self, effect: want.Halt) -> None:
-        assert isinstance(self.work, want.Train)
+        assert isinstance(self.work, want.Train) or (isinstance(self.work, want.Merge) and self.work.last)
         assert not self.halted
         self.halted = True
 
@@ -226,16 +230,16 @@ class Rules(RuleBasedStateMachine):
     @precondition(lambda self: self.work is not None)
     @rule(
         good=st.sampled_from([True, True, True, False]),
-        score=st.none() | st.floats(0, 1),
+        score=st.none() | st.floats(0, 1) | st.just(float("nan")),
         skip=st.sets(st.sampled_from(OTHERS)),
     )
     def the_work_ends(self, good: bool, score: float | None, skip: set[str]) -> None:
         work, self.work = self.work, None
         match work:
             case want.Merge():
-                reading = {a.author for a in work.candidates}
                 bad = dict.fromkeys(sorted(skip), "not finite") if not good else {}
-                self.machine.merged(sorted(reading - bad.keys()), bad, self.now)
+                here = {a.author for a in work.candidates if a not in self.lost}
+                self.machine.merged(sorted(here - bad.keys()), bad, self.now)
             case want.Train():
                 self.machine.trained(good or not self.halted, score, self.now)
             case want.Publish() if good:
@@ -244,6 +248,17 @@ class Rules(RuleBasedStateMachine):
                 self.machine.published(announcement, self.now)
             case _:
                 self.machine.published(None, self.now)
+        self.carry_out()
+
+    @precondition(lambda self: any(e.held is not None for e in self.machine.table.entries.values()))
+    @rule(data=st.data())
+    def bytes_are_lost(self, data: st.DataObject) -> None:
+        held = sorted(self.machine.table.newest_held(), key=lambda a: a.author)
+        gone = data.draw(st.sampled_from(held))
+        self.bytes_here.remove(gone)
+        self.lost.add(gone)
+        self.machine.lost(gone, self.now)
+        assert gone.version not in self.machine.table.entries[gone.author].refused
         self.carry_out()
 
     @rule(roster=st.sets(st.sampled_from(OTHERS)))

@@ -1,0 +1,167 @@
+"""What the command line says to who types something wrong, or wants trust back. In this process: nothing runs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+
+import pytest
+
+from braintorrent.cli import main
+from braintorrent.errors import ConfigError
+from braintorrent.experiments.processes import Processes, peer_folders
+from braintorrent.node.lab import ensure_identity
+from braintorrent.node.roster import Roster
+from braintorrent.protocol.messages import Announcement
+from braintorrent.protocol.version import Version
+from braintorrent.records import Identity, is_peer_id, sign_announcement
+from braintorrent.storage import Ledger, StatePaths
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """(exit code, stdout, stderr) of a command line."""
+
+    def run(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["braintorrent", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def folder(federate):
+    return federate("lab-a", acquainted=False).folders["lab-a"]
+
+
+STRANGER = Identity.create().id
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["id"], ["run"], ["status"], ["trust", f"lab-b {STRANGER}", "-C"], ["trust", "--remove", "lab-b", "-C"]],
+    ids=lambda words: " ".join(words[:2])[:16],
+)
+def test_a_misspelt_folder_is_not_made(typed, tmp_path, arguments):
+    code, _, said = typed(*arguments, tmp_path / "lba-a")
+    assert code == 2
+    where = f"braintorrent: {tmp_path / 'lba-a'}"
+    assert said == f"{where}: no such folder; a peer folder holds a peer.toml (copy one of peers/)\n"
+    assert not (tmp_path / "lba-a").exists()
+
+
+def test_a_folder_without_peer_toml_gets_no_key(typed, tmp_path):
+    code, _, said = typed("id", tmp_path)
+    assert code == 2
+    assert "no peer.toml in it" in said
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_key_is_hidden_from_git_before_any_run(typed, folder):
+    found = json.loads(typed("id", folder, "--json")[1])
+    assert (folder / "state/.gitignore").read_text() == "*\n"
+    assert found["line"] == typed("id", folder)[1].strip()
+
+
+def test_a_name_or_id_taken_is_replaced_only_on_purpose(typed, folder):
+    first, second = f"lab-b {STRANGER}", f"lab-b {Identity.create().id}"
+    assert typed("trust", first, "-C", folder)[0] == 0
+    assert typed("trust", f"{first} 127.0.0.1:47100", "-C", folder)[0] == 0, "new addresses are no change of trust"
+    for line in (second, f"lab-c {STRANGER}"):
+        code, _, said = typed("trust", line, "-C", folder)
+        assert code == 2
+        assert "--replace" in said
+    assert Roster(StatePaths(folder).roster).ids == {STRANGER}
+    assert typed("trust", second, "--replace", "-C", folder)[0] == 0
+    assert Roster(StatePaths(folder).roster).ids == {second.split()[1]}
+    assert typed("trust", "--remove", "lab-b", "-C", folder)[0] == 0
+    assert not Roster(StatePaths(folder).roster).ids
+    code, _, said = typed("trust", "--remove", "lab-b", "-C", folder)
+    assert code == 2
+    assert "nobody here is called lab-b" in said
+
+
+def test_a_peer_id_has_one_spelling():
+    other = {"a": "b", "q": "r"}[STRANGER[-1]]  # differs in bits that carry nothing
+    assert is_peer_id(STRANGER)
+    assert not is_peer_id(STRANGER[:-1] + other)
+
+
+def test_a_quarantine_is_lifted_by_name(typed, folder):
+    me, other = ensure_identity(folder).id, Identity.create()
+    typed("trust", f"lab-b {other.id}", "-C", folder)
+    assert "nobody called lab-b is in quarantine" in typed("trust", "--lift", "lab-b", "-C", folder)[2]
+    two = [
+        sign_announcement(other, Announcement(
+            federation="testing-0001", author=other.id, version=Version(7, 1), content=digit * 64, samples=3, steps=5,
+            seconds=1.0, schema="0" * 64, record="1" * 64, record_size=9, final=False,
+        ))
+        for digit in "ab"
+    ]  # fmt: skip
+    with Ledger(StatePaths(folder).ledger) as ledger:
+        ledger.equivocated(*two)
+        assert ledger.entries(me)[other.id].quarantined == {7}
+    code, said, _ = typed("trust", "--lift", "lab-b", "-C", folder)
+    assert (code, said) == (0, f"{folder}: the quarantine of lab-b is lifted\n")
+    with Ledger(StatePaths(folder).ledger) as ledger:
+        assert other.id not in ledger.entries(me)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["rum"], "braintorrent: no such command 'rum'; verbs: id, trust, run, status, launch, demo; see: "),
+        (["trust"], "braintorrent: give one of: LINE, --remove NAME, --lift NAME; see: "),
+        (["run", "--vrebose"], "braintorrent: no such option"),
+    ],
+    ids=["verb", "argument", "option"],
+)
+def test_wrong_words_are_one_line(typed, arguments, says):
+    code, _, said = typed(*arguments)
+    assert code == 2
+    assert said.startswith(says)
+    assert said.endswith("--help\n")
+    assert said.count("\n") == 1
+    assert ".;" not in said
+
+
+def test_status_of_who_never_ran_and_of_who_starts(typed, folder):
+    code, said, _ = typed("status", folder, "--json")
+    assert (code, json.loads(said)) == (1, {"versions": 0, "metrics": {}, "running": False, "clean": None})
+    ensure_identity(folder)
+    with (StatePaths(folder).path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        code, said, _ = typed("status", folder)
+        assert (code, said) == (1, f"{folder}: starting (process {os.getpid()})\n")
+    assert "no peer runs" in typed("status", folder)[2]
+
+
+def test_launch_names_what_it_cannot_tell_apart(typed, federate):
+    labs = federate("lab-a", "lab-b", acquainted=False)
+    code, _, said = typed("launch", labs.folders["lab-a"])
+    assert code == 2
+    assert "give its parent" in said
+    assert typed("launch", labs.root, "--prepare")[2].startswith("nothing to make; next: ")
+    toml = labs.folders["lab-b"] / "peer.toml"
+    toml.write_text(toml.read_text().replace("lab-b", "lab-a"))
+    with pytest.raises(ConfigError, match="all are named lab-a"):
+        Processes(peer_folders(labs.root))
+
+
+def test_a_status_of_an_earlier_life_is_not_shown(federate):
+    labs = federate("lab-a", timing={"alone_after": 0.0, "linger": 0.0}, stop={"versions": 1})
+    labs.start()
+    assert labs.process("lab-a").wait(30) == 0
+    assert labs.processes.poll()["lab-a"]["versions"] == 1
+    again = Processes(labs.folders.values())
+    with again:
+        assert again.poll() == {"lab-a": None}
