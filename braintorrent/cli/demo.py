@@ -14,7 +14,7 @@ import click
     "--data", type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="A Medical Segmentation Decathlon folder to split over the labs, instead of the built-in brains.",
 )  # fmt: skip
-@click.option("--versions", type=click.IntRange(1), help="Versions each lab trains (default: 32, with --data 10).")
+@click.option("--versions", type=click.IntRange(1), help="Versions each lab trains (default: 32, with --data 14).")
 @click.option(
     "--out", type=click.Path(path_type=Path), default="out/demo", show_default=True, help="Where everything is written."
 )

@@ -32,7 +32,7 @@ from braintorrent.node.lab import ensure_identity
 from braintorrent.storage import Ledger, StatePaths
 
 MARKER = ".braintorrent-demo"  # what a demo may delete, it made itself
-VERSIONS = {"brain": 32, "decathlon": 10}
+VERSIONS = {"brain": 32, "decathlon": 14}
 TIMING = {"ask_every": 1.0, "alone_after": 60.0, "linger": 300.0}
 STEPS_TIMED = 4
 NAMES = "abcdefghijklmnopqrstuvwxyz"
