@@ -33,7 +33,8 @@ async def train(context: Context, effect: effects.Train) -> None:
         others = [a for a in (context.pending.merge.included if context.pending.merge else {}) if a != context.lab.me]
         if not others:
             raise  # this lab's own doing
-        await context.in_worker(_undo_merge, context, others, str(error))
+        _refuse_merged(context, others, str(error))
+        await context.in_worker(_reload_own, context)
         await train(context, effect)
         return
     if not trained.complete:
@@ -52,20 +53,27 @@ def _shown(context: Context, score: float | None) -> str:
     return "" if score is None else f", {context.lab.learner.score} {score:.3f} on own validation cases"
 
 
-def _undo_merge(context: Context, others: list[str], why: str) -> None:
-    """A finite but absurd model got into the merge: refuse what was merged, and train from one's own weights."""
-    merged, lab = context.pending.merge, context.lab
+def _refuse_merged(context: Context, others: list[str], why: str) -> None:
+    """A finite but absurd model got into the merge: refuse all that was merged, and say so."""
+    merged, machine, roster = context.pending.merge, context.machine, context.lab.roster
     assert merged is not None
-    log.warning("undoing the merge with %s: %s", ", ".join(map(lab.roster.name, others)), why)
+    log.warning("undoing the merge with %s: %s", ", ".join(map(roster.name, others)), why)
     for author in others:
         context.ledger.refuse(author, merged.included[author].version, DIVERGED)
-        held = context.machine.table.entry(author).held
+        held = machine.table.entry(author).held
         if held is not None and held.version == merged.included[author].version:
-            context.machine.table.refuse(held, DIVERGED)
+            machine.table.refuse(held, DIVERGED)
+            machine.drop(held)
     parts = {a: replace(part, weight=0.0, reason=DIVERGED) for a, part in merged.included.items() if a in others}
     context.pending.merge = Merged(time.time(), skipped={**merged.skipped, **parts})
-    if context.machine.newest is not None:
-        load_version(lab, context.blobs, context.machine.newest.content)
+    context.pump()
+
+
+def _reload_own(context: Context) -> None:
+    """One's own newest weights, or those all labs began from, back into the learner."""
+    lab, newest = context.lab, context.machine.newest
+    if newest is not None:
+        load_version(lab, context.blobs, newest.content)
     else:
         lab.learner.load(read_weights(lab.state.models / "start.safetensors", lab.learner.schema))
 
