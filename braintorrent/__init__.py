@@ -17,6 +17,7 @@ After Roy et al., *BrainTorrent* (arXiv:1905.06731). One word for each step, the
     storage/     blobs, ledger, checkpoints
     node/        one file per verb
     simulation/  the same protocol in virtual time
+    workbench/   one lab by itself: new, check, evaluate, predict, export
     experiments/ several processes on one host, baselines, reports, the demo
     cli/         the command line
 """

@@ -7,7 +7,7 @@ None of them knows the network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -94,6 +94,9 @@ class Task(Protocol):
 
     def evaluate(self, model: Any, part: str, *, arrays: bool = False) -> list[Prediction]:
         """Metrics per case of part "validation", "test" or "training"."""
+
+    def summary(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """Metrics of a part, `score` among them where it is defined: means over cases, or what only a set has (AUC)."""
 
     @property
     def steps(self) -> int:
