@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from braintorrent.errors import ConfigError
 
 FORMAT = 1
+SHOWN_CHARS, SHOWN_ITEMS = 64, 64  # of an agreed value, and of a list taken apart; beyond that only a digest is told
+DIGESTED = "blake3:"  # begins what stands for a longer value; no JSON begins so
 
 
 class Section(BaseModel):
@@ -101,10 +103,14 @@ class Peer(Section):
     peers: list[str] = Field(default_factory=list, description='static addresses "host:port" of other labs')
     discovery: bool = Field(True, description="announce and look for peers by mDNS on the local network")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the arithmetic; weights stay float32. auto: bfloat16 on CUDA that has it, else float32"
+    )
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="torch threads; auto: cores divided by peers on this host"
     )
     after_merge: Literal["reset", "keep"] = Field("reset", description="optimiser state after a merge")
+    rollback: bool = Field(False, description="undo a merge that scores worse than before on own validation cases")
     share_metrics: bool = Field(False, description="put own validation scores into the published record")
     disk_gib: float = Field(20.0, gt=0, description="bound on stored blobs; superseded ones go first")
     timing: TimingSection = TimingSection()
@@ -172,22 +178,36 @@ def load_federation(path: Path) -> Federation:
 
 
 def agreement(federation: Federation, extra: dict[str, str]) -> dict[str, str]:
-    """Dotted key -> digest (16 hex digits) of its canonical JSON value; `extra`: facts found at start.
+    """Dotted key -> its value as canonical JSON, printable ASCII; a long one as "blake3:" and 16 hex digits.
 
-    Exchanged in hello: where two labs differ, both can name the keys without showing more than digests.
+    Exchanged in hello: where two labs differ, both can say in what. A list of at most SHOWN_ITEMS scalars is taken
+    apart (task.labels.2). extra: facts found at start; each replaces the configured value of its key.
     """
     flat: dict[str, Any] = {}
 
     def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for key, item in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), item)
-        else:
+        parts = _parts(value)
+        if not parts:
             flat[prefix] = value
+        for key, item in parts.items():
+            walk(f"{prefix}.{key}" if prefix else key, item)
 
     walk("", federation.model_dump())
-    flat.pop("start.weights", None)  # a local path; what counts is the digest of what it holds
-    flat.pop("start.digest", None)
-    flat.update(extra)
-    canonical = {key: json.dumps(value, sort_keys=True, default=str) for key, value in sorted(flat.items())}
-    return {key: blake3(text.encode()).hexdigest()[:16] for key, text in canonical.items()}
+    local = ("start.weights", "start.digest")  # a path here, and what it should hold; `extra` says what it does hold
+    for key in (*local, *extra):
+        flat = {k: v for k, v in flat.items() if k != key and not k.startswith(f"{key}.")}
+    return {key: _shown(value) for key, value in sorted((flat | extra).items())}
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """What a value is taken apart into; nothing if it is compared as a whole."""
+    if isinstance(value, dict):
+        return {str(key): item for key, item in value.items()}
+    if isinstance(value, list) and len(value) <= SHOWN_ITEMS and not any(isinstance(v, dict | list) for v in value):
+        return {str(index): item for index, item in enumerate(value)}
+    return {}
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return text if len(text) <= SHOWN_CHARS else DIGESTED + blake3(text.encode()).hexdigest()[:16]

@@ -191,14 +191,21 @@ class PeerMachine:
 
     # ------------------------------------------------------------- events: own work
 
-    def merged(self, included: Iterable[str], skipped: Mapping[str, str], now: float) -> None:
-        """The Merge effect is done. Authors included; authors skipped because of the bytes, with the reason."""
+    def merged(
+        self, included: Iterable[str], skipped: Mapping[str, str], now: float, worse: Iterable[str] = ()
+    ) -> None:
+        """The Merge effect is done. Authors included; authors skipped because of the bytes, with the reason.
+
+        worse: authors whose merge did worse here and was undone.
+        """
         merging, self.merging = self.merging, {}
         here = {author: a for author, a in merging.items() if author in self.table.entries}
         for author in here.keys() & set(included):
             self.table.merge(here[author])
         for author in here.keys() & skipped.keys():
             self.table.refuse(here[author], skipped[author])
+        for author in here.keys() & set(worse):
+            self.table.set_aside(here[author])
         for author, announcement in merging.items():
             if author not in here or self.table.entries[author].held != announcement:
                 self.drop(announcement)  # superseded, refused or struck off meanwhile

@@ -43,6 +43,7 @@ class Entry:
     offers: dict[Version, Offer] = field(default_factory=dict)
     held: Announcement | None = None
     merged: Version = NOTHING
+    worse: Version = NOTHING  # a merge with it did worse here and was undone: no candidate again until it is newer
     refused: dict[Version, str] = field(default_factory=dict)
     quarantined: set[int] = field(default_factory=set)
     seen: dict[Version, Announcement] = field(default_factory=dict)
@@ -105,7 +106,7 @@ class Table:
 
     def _index(self, author: str, entry: Entry) -> None:
         _file(self.offered, author, bool(entry.offers))
-        _file(self.fresh, author, entry.held is not None and entry.held.version > entry.merged)
+        _file(self.fresh, author, entry.held is not None and entry.held.version > max(entry.merged, entry.worse))
 
     def note(self, announcement: Announcement, source: str) -> Equivocation | None:
         """`source` offers this version. Equivocation if it contradicts what was seen of the same version."""
@@ -149,6 +150,12 @@ class Table:
         entry.offers = {v: o for v, o in entry.offers.items() if v >= entry.merged}
         self._index(announcement.author, entry)
 
+    def set_aside(self, announcement: Announcement) -> None:
+        """A merge with it did worse here: others get their turn until there is something newer of its author."""
+        entry = self.entry(announcement.author)
+        entry.worse = max(entry.worse, announcement.version)
+        self._index(announcement.author, entry)
+
     def refuse(self, announcement: Announcement, reason: str) -> None:
         """Never fetch or merge this version; `reason` is kept."""
         entry, version = self.entry(announcement.author), announcement.version
@@ -182,9 +189,9 @@ class Table:
             entry.given_up = NOTHING
 
     def spare(self, authors: Iterable[str]) -> Announcement | None:
-        """The oldest version held of these authors that went into a merge already."""
+        """The oldest version held of these authors that a merge was made with already."""
         entries = (entry for author in authors if (entry := self.entries.get(author)) is not None)
-        spare = (e.held for e in entries if e.held is not None and e.held.version <= e.merged)
+        spare = (e.held for e in entries if e.held is not None and e.held.version <= max(e.merged, e.worse))
         return min(spare, key=lambda a: (a.version, a.author), default=None)
 
     def has_merged(self, announcement: Announcement) -> bool:

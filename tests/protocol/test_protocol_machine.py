@@ -227,6 +227,45 @@ def test_more_candidates_than_one_merge_takes_are_drawn_by_lot(shell: Make, said
     assert merged == set("abcdef")
 
 
+def undo(s: Any) -> list[str]:
+    """The merge under way did worse, and is undone."""
+    authors = [a.author for a in s.work.pop().candidates]
+    s.feed("merged", [], {}, worse=authors)
+    return authors
+
+
+def test_who_made_a_merge_worse_waits_for_something_newer_and_keeps_nobody_waiting(shell: Make, said: Said) -> None:
+    s = shell("ab", max_merge=1, max_fetches=9)
+    for peer in "ab":
+        s.reply(peer)
+    one_version(s)
+    for peer in "ab":
+        s.asked_by(peer, said(peer))
+    turns = []
+    for _ in range(2):
+        s.fetch_all()
+        one_version(s)
+        turns += undo(s)  # so that there is room for the other
+    assert sorted(turns) == ["a", "b"]
+    one_version(s)
+    assert s.step is Step.TRAINING  # the same two again would be the same again
+    assert not any(entry.refused for entry in s.machine.table.entries.values())
+    s.asked_by("a", said("a", 1, 2))
+    s.fetch_all()
+    one_version(s)
+    assert s.merge().candidates == (said("a", 1, 2),)
+
+
+def test_what_made_a_merge_worse_still_goes_into_the_last_one(shell: Make, said: Said) -> None:
+    s = shell("a", stop=StopRule(versions=1), ask_every=1000.0)
+    s.reply("a", said("a", final=True), phase="final")
+    s.fetch_all()
+    assert undo(s) == ["a"]
+    one_version(s)
+    s.reply("a", phase="final", settled=True)
+    assert ended(s) == (["a"], "finished")
+
+
 # ----------------------------------------------------------------- the end
 
 

@@ -232,14 +232,16 @@ class Rules(RuleBasedStateMachine):
         good=st.sampled_from([True, True, True, False]),
         score=st.none() | st.floats(0, 1) | st.just(float("nan")),
         skip=st.sets(st.sampled_from(OTHERS)),
+        worse=st.booleans(),
     )
-    def the_work_ends(self, good: bool, score: float | None, skip: set[str]) -> None:
+    def the_work_ends(self, good: bool, score: float | None, skip: set[str], worse: bool = False) -> None:
         work, self.work = self.work, None
         match work:
             case want.Merge():
                 bad = dict.fromkeys(sorted(skip), "not finite") if not good else {}
                 here = {a.author for a in work.candidates if a not in self.lost}
-                self.machine.merged(sorted(here - bad.keys()), bad, self.now)
+                fit = sorted(here - bad.keys())
+                self.machine.merged([] if worse else fit, bad, self.now, fit if worse else [])
             case want.Train():
                 self.machine.trained(good or not self.halted, score, self.now)
             case want.Publish() if good:

@@ -80,6 +80,13 @@ class Tables(RuleBasedStateMachine):
             self.table.merge(a)
         assert not self.table.fresh
 
+    @rule()
+    def set_aside(self) -> None:
+        for a in self.table.candidates():
+            self.table.set_aside(a)
+            assert self.table.entries[a.author].held == a
+        assert not self.table.fresh
+
     @rule(a=statements)
     def refuse(self, a: Announcement) -> None:
         self.refused.add((a.author, a.version))
@@ -120,7 +127,8 @@ class Tables(RuleBasedStateMachine):
     def the_indexes_say_what_the_lines_say(self) -> None:
         lines = self.table.entries.items()
         assert set(self.table.offered) == {a for a, e in lines if e.offers}
-        assert set(self.table.fresh) == {a for a, e in lines if e.held is not None and e.held.version > e.merged}
+        fresh = {a for a, e in lines if e.held is not None and e.held.version > max(e.merged, e.worse)}
+        assert set(self.table.fresh) == fresh
         assert sorted(self.table.buckets.inside((0, 1))) == sorted(self.table.entries)
         again = Table(dict(self.table.entries))
         assert (set(again.offered), set(again.fresh)) == (set(self.table.offered), set(self.table.fresh))
