@@ -7,7 +7,7 @@ MIB = 1 << 20
 
 # Bodies, bytes. Each fits the largest honest message with room to spare.
 CERTIFICATE_BYTES = KIB  # all are 322 bytes
-HELLO_BYTES = 64 * KIB  # up to AGREEMENT_KEYS keys of an agreement
+HELLO_BYTES = 128 * KIB  # AGREEMENT_KEYS of the longest keys and values are 99 KiB
 ASK_BYTES = 32 * KIB  # 256 authors at 75 bytes, and one announcement of 1 KiB
 TELL_BYTES = 128 * KIB  # 32 announcements of 1 KiB, and 64 peers with their addresses
 ERROR_BYTES = 2 * KIB  # a reason and one line of detail
@@ -17,6 +17,7 @@ NAME_CHARS = 64  # a peer's name, shown in tables
 DETAIL_CHARS = 300  # one line of explanation from a remote
 AGREEMENT_KEYS = 512  # dotted keys of federation.toml
 AGREEMENT_KEY_CHARS = 128
+AGREEMENT_VALUE_CHARS = 64  # a short value as JSON, else a digest
 CODECS = 16  # encodings one peer can read
 ADDRESS_CHARS = 128  # "host:port"
 ADDRESSES_EACH = 8  # one peer's interfaces, IPv4 and IPv6

@@ -38,7 +38,7 @@ class Hello:
     """Who speaks, and what it takes to be understood. Both sides say it, and both can name what differs.
 
     protocols: lowest and highest protocol this peer speaks. codecs: encodings of weights it reads.
-    agreement: dotted key of federation.toml -> 16 hex digits. clock_ms: Unix time in milliseconds.
+    agreement: dotted key of federation.toml -> its value, see config.agreement. clock_ms: Unix time in milliseconds.
     addresses: where it listens, "host:port".
     """
 
@@ -76,7 +76,7 @@ Phase = Annotated[Text, Field(pattern=f"^({'|'.join(PHASES)})$")]
 Dialable = Annotated[Text, Field(max_length=limits.ADDRESS_CHARS), AfterValidator(_dialable)]
 Dialables = Annotated[tuple[Dialable, ...], Field(max_length=limits.ADDRESSES_EACH)]
 AgreementKey = Annotated[Text, Field(pattern=rf"^[\x21-\x7e]{{1,{limits.AGREEMENT_KEY_CHARS}}}$")]
-AgreementDigest = Annotated[Text, Field(pattern=r"^[0-9a-f]{16}$")]
+AgreementValue = Annotated[Text, Field(pattern=rf"^[\x20-\x7e]{{1,{limits.AGREEMENT_VALUE_CHARS}}}$")]
 Codec = Annotated[Text, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
@@ -92,7 +92,7 @@ class _Hello(_Row):
     protocols: tuple[Protocol, Protocol]
     codecs: Annotated[tuple[Codec, ...], Field(max_length=limits.CODECS)]
     agreement: Annotated[
-        tuple[tuple[AgreementKey, AgreementDigest], ...],
+        tuple[tuple[AgreementKey, AgreementValue], ...],
         Field(max_length=limits.AGREEMENT_KEYS),
         AfterValidator(_ascending),
     ]

@@ -8,7 +8,8 @@ import socket
 import time
 
 from braintorrent.errors import Refused, RemoteError, Unreachable
-from braintorrent.network.wire import PROTOCOL, Hello
+from braintorrent.network.wire import Hello
+from braintorrent.node.agreeing import objection
 from braintorrent.node.context import Context, log
 from braintorrent.node.roster import line_of
 from braintorrent.protocol import effects
@@ -16,14 +17,12 @@ from braintorrent.protocol.contacts import NEVER
 from braintorrent.protocol.messages import TellMessage
 from braintorrent.records import short
 
-CODEC = "safetensors"  # the one encoding of weights that every peer reads
 UNREACHED = ("unreachable", "identity", "address", "closing", "internal")  # reasons that are nobody's refusal
 CONNECTING = {
     errno.ECONNREFUSED: "refused the connection (not running?)", errno.EHOSTUNREACH: "cannot be reached (no route)",
     errno.ENETUNREACH: "cannot be reached (no network)", errno.ETIMEDOUT: "did not answer in time",
     errno.ECONNRESET: "broke the connection off",
 }  # fmt: skip
-MAX_CLOCK_SKEW = 3600.0  # seconds; incarnations are read off the clock, so hours off would spoil them
 
 
 def hello(context: Context, addresses: tuple[str, ...]) -> Hello:
@@ -33,27 +32,6 @@ def hello(context: Context, addresses: tuple[str, ...]) -> Hello:
         name=lab.peer.name, federation=lab.federation.id, agreement=lab.agreement,
         clock_ms=int(time.time() * 1000), addresses=addresses,
     )  # fmt: skip
-
-
-def objection(context: Context, theirs: Hello) -> Refused | None:
-    """Why these two labs cannot learn together, naming every key they differ in; None if they can."""
-    lab = context.lab
-    if theirs.federation != lab.federation.id:
-        return Refused(f"federation {theirs.federation} is not {lab.federation.id}", reason="federation")
-    if not theirs.protocols[0] <= PROTOCOL <= theirs.protocols[1] or CODEC not in theirs.codecs:
-        speaks = "protocols {} to {}".format(*theirs.protocols)
-        return Refused(f"{theirs.name} speaks {speaks} and reads {', '.join(theirs.codecs)[:100]}", reason="protocol")
-    keys = lab.agreement.keys() | theirs.agreement.keys()
-    differing = sorted(k for k in keys if lab.agreement.get(k) != theirs.agreement.get(k))
-    if differing:
-        what = f"{lab.peer.name} and {theirs.name} differ in {', '.join(differing)[:150]}"
-        return Refused(f"{what}; compare federation.toml of both labs", reason="agreement")
-    skew = theirs.clock_ms / 1000 - time.time()
-    if abs(skew) > MAX_CLOCK_SKEW:
-        return Refused(
-            f"the clocks of {lab.peer.name} and {theirs.name} differ by {abs(skew) / 3600:.1f} hours", reason="clock"
-        )
-    return None
 
 
 async def ask(context: Context, effect: effects.Ask, addresses: tuple[str, ...]) -> None:
@@ -92,8 +70,9 @@ async def _ask_at(context: Context, effect: effects.Ask, address: str, mine: tup
 
 async def _greet(context: Context, peer: str, address: str, mine: tuple[str, ...]) -> None:
     context.greeted.pop(peer, None)
-    theirs = await context.client.hello(peer, address, hello(context, mine))
-    trouble = objection(context, theirs)
+    ours = hello(context, mine)
+    theirs = await context.client.hello(peer, address, ours)
+    trouble = objection(ours, theirs, context.lab.roster.name(peer))
     if trouble is not None:
         raise trouble
     context.greeted[peer] = theirs.name

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from braintorrent.errors import Refused
 from braintorrent.network.wire import Hello
+from braintorrent.node.agreeing import objection
 from braintorrent.node.asking import hello as own_hello
-from braintorrent.node.asking import objection
 from braintorrent.node.context import Context, log
 from braintorrent.node.finding import knocked
 from braintorrent.protocol.messages import AskMessage, TellMessage
@@ -28,21 +28,22 @@ class Serving:
         return known
 
     def hello(self, caller: str, theirs: Hello) -> Hello:
-        """Agree or refuse, with the reason on both sides."""
-        trouble = objection(self.context, theirs)
+        """Agree or refuse; either side is told the reason from where it stands."""
+        mine, name = own_hello(self.context, self.addresses), self.context.lab.roster.name(caller)
+        trouble = objection(mine, theirs, name)
         if trouble is not None:
             self._met.discard(caller)
             text = f"{trouble.reason}: {trouble.detail}"
             if self.context.problems.get(caller) != text:
-                log.warning("%s %s: %s", self.context.lab.roster.name(caller), short(caller), text)
+                log.warning("%s %s: %s", name, short(caller), text)
             self.context.problems[caller] = text
-            raise trouble
+            raise objection(theirs, mine, mine.name) or trouble
         self.context.problems.pop(caller, None)
         self._met.add(caller)
         for address in theirs.addresses:
             self.context.machine.sighted(caller, address, self.context.now)
         self.context.pump()
-        return own_hello(self.context, self.addresses)
+        return mine
 
     def ask(self, caller: str, message: AskMessage) -> TellMessage:
         """The machine's answer."""

@@ -86,7 +86,7 @@ def vectors() -> dict[str, str]:
         digest(record), len(record), False,
     ))  # fmt: skip
     agreed = agreement(
-        Federation(format=1, id="example-federation", task={"kind": "standin", "rate": 0.1}),
+        Federation(format=1, id="example-federation", task={"kind": "standin", "rate": 0.1, "tags": ["a", "é"]}),
         {"start.weights": digest(b"start"), "task.schema": schema.digest},
     )
     hello = Hello("lab-a", "example-federation", (1, 1), ("safetensors",), agreed, 1700000000002, ("192.0.2.7:47100",))
@@ -205,7 +205,7 @@ def test_steps_and_phases_are_all_there():
 
 def test_every_reason_that_travels_or_is_recorded_is_explained():
     told = {bare(reason) for reason, *_ in rows(PROTOCOL, "reason", "status")}
-    files = ("network/*.py", "records/*.py", "node/asking.py", "node/serving.py", "errors.py")
+    files = ("network/*.py", "records/*.py", "node/a*ing.py", "node/serving.py", "errors.py")
     text = "".join(path.read_text() for pattern in files for path in PACKAGE.glob(pattern))
     used = set(re.findall(r'(?:reason ?= ?|Declined\(\d+, )"([a-z-]+)"', text))
     assert told == used - {"remote"}  # the root of the tree is never raised

@@ -49,7 +49,10 @@ announcements = st.builds(
 hellos = st.builds(
     wire.Hello, st.text("abc-Ä é", max_size=64), st.just("fed-1"),
     st.tuples(st.integers(1, 3), st.integers(3, 9)), st.just(("safetensors", "int8")),
-    st.dictionaries(st.text("abc.", min_size=1, max_size=9), st.just("0" * 16), max_size=5), counts, addresses,
+    st.dictionaries(
+        st.text("abc.", min_size=1, max_size=9),
+        st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=64), max_size=5,
+    ), counts, addresses,
 )  # fmt: skip
 asks = st.builds(
     AskMessage, st.none() | announcements, st.dictionaries(st.sampled_from(IDS), versions, max_size=6),
@@ -84,7 +87,8 @@ def largest():
         metrics=(("dice", 0.5),),
     )
     where = tuple(str(Address("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", 65535)) for _ in range(limits.ADDRESSES_EACH))
-    agreement = {f"task.network.arguments.{i}": "0" * 16 for i in range(limits.AGREEMENT_KEYS)}
+    key, value = "k" * (limits.AGREEMENT_KEY_CHARS - 4), '"' * limits.AGREEMENT_VALUE_CHARS
+    agreement = {f"{key}.{i:03}": value for i in range(limits.AGREEMENT_KEYS)}
     told = tuple(announcement(i) for i in range(1, 33))
     return {
         "hello": wire.encode_hello(wire.Hello("lab", "fed-1", agreement=agreement, addresses=where)),
@@ -98,7 +102,7 @@ def small():
     """Small messages, so that a mutation has a good chance to hit something of meaning."""
     artifact = Artifact(kind="weights", codec="safetensors", size=3 << 20, digest=HEX, chunks=(HEX,) * 3)
     parent = Parent(author=ME.id, incarnation=7, counter=1, content=HEX, weight=1.0)
-    hello = wire.Hello("lab", "fed-1", agreement={"task.kind": "0" * 16, "start.seed": "1" * 16}, addresses=("a:1",))
+    hello = wire.Hello("lab", "fed-1", agreement={"task.kind": '"standin"', "start.seed": "1"}, addresses=("a:1",))
     return {
         "hello": wire.encode_hello(hello),
         "ask": wire.encode_ask(AskMessage(announcement(), {ME.id: Version(7, 1), IDS[1]: Version(1, 2)})),
@@ -239,7 +243,11 @@ def replaced(what, index, value):
     ("what", "index", "value"),
     [
         ("hello", 0, 2), ("hello", 0, True), ("hello", 1, "x" * 300), ("hello", 2, "Fed 1"), ("hello", 3, [2, 1]),
-        ("hello", 3, [0, 1]), ("hello", 4, ["a b"]), ("hello", 4, ["x"] * 17), ("hello", 5, [["a", "0" * 15]]),
+        ("hello", 3, [0, 1]), ("hello", 4, ["a b"]), ("hello", 4, ["x"] * 17), ("hello", 5, [["a", ""]]),
+        ("hello", 5, [["a", "0" * 65]]), ("hello", 5, [["a", "\x1b[2J"]]), ("hello", 5, [["a", "1\n"]]),
+        ("hello", 5, [["a", "\x9b2J"]]), ("hello", 5, [["a", "\u202e"]]), ("hello", 5, [["a b", "1"]]),
+        ("hello", 5, [["a", 1]]), ("hello", 5, [["a" * 129, "1"]]),
+        ("hello", 5, [[f"{n:03}", "1"] for n in range(513)]),
         ("hello", 5, [["b", "0" * 16], ["a", "0" * 16]]), ("hello", 5, [["a", "0" * 16]] * 2), ("hello", 6, -1),
         ("hello", 6, 1.0), ("hello", 7, ["a:0"]), ("hello", 7, ["a/b:1"]), ("hello", 7, ["a:1"] * 9),
         ("ask", 1, b""), ("ask", 2, [["1" * 52, 1, 1]]), ("ask", 2, [[IDS[0], -1, 1]]),
@@ -272,7 +280,7 @@ def test_encoding_refuses_what_the_other_side_would_refuse():
     for hello in (
         wire.Hello("lab", "Fed 1"),
         wire.Hello("lab", "fed-1", addresses=("0.0.0.0:0",)),
-        wire.Hello("lab", "fed-1", agreement={"a": "b"}),
+        wire.Hello("lab", "fed-1", agreement={"a": "\x1b"}),
     ):
         with pytest.raises(ValueError, match="_Hello"):
             wire.encode_hello(hello)
