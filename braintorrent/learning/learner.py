@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -25,14 +26,26 @@ from braintorrent.weights.modules import FlatModel
 
 
 class TorchLearner:
-    """A learning.Learner. `start` seeds the initial weights, `seed` this lab's batches and dropout."""
+    """A learning.Learner. `start` seeds the initial weights, `seed` this lab's batches and dropout.
+
+    precision "bfloat16": the network computes in bfloat16 where torch.autocast thinks it safe, in training and in
+    inference; what leaves it, the loss, the optimiser and the weights stay float32.
+    """
 
     def __init__(
-        self, task: Task, method: Method, start: int, seed: int, after_merge: Literal["reset", "keep"] = "reset"
+        self,
+        task: Task,
+        method: Method,
+        start: int,
+        seed: int,
+        after_merge: Literal["reset", "keep"] = "reset",
+        precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         self.task, self.method, self.seed, self.after_merge = task, method, seed, after_merge
-        self.samples, self.score = task.samples, task.score
+        self.samples, self.score, self.precision = task.samples, task.score, precision
         self._flat = FlatModel(method.build(task.network(start)), method.role)
+        if precision == "bfloat16":
+            self._flat.module.register_forward_hook(lambda _module, _inputs, outputs: _widened(outputs))
         self._optimiser = self._new_optimiser()
         self._anchored = type(method).loss is not Method.loss
         self._anchor: Weights | None = None
@@ -87,7 +100,8 @@ class TorchLearner:
 
     def predict(self, part: str, *, arrays: bool = False) -> list[Prediction]:
         """The current model on each case of "training", "validation" or "test"."""
-        return self.task.evaluate(self._flat.module, part, arrays=arrays)
+        with self._arithmetic():
+            return self.task.evaluate(self._flat.module, part, arrays=arrays)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Optimiser, personal tensors, anchor, and where training stands. `load` the weights first, then `restore`."""
@@ -131,11 +145,17 @@ class TorchLearner:
         model = self._flat.module
         torch.manual_seed(int(np.random.SeedSequence([self.seed, self._step]).generate_state(1, np.uint64)[0]))
         batch = self.method.transform(self.task.batch(self.seed, self._step))
-        loss = self.method.loss(self.task.loss(model, batch), model, self._anchor)
+        with self._arithmetic():
+            loss = self.method.loss(self.task.loss(model, batch), model, self._anchor)
         self._optimiser.zero_grad()
         loss.backward()
         self._optimiser.step()
         return float(loss.item())
+
+    def _arithmetic(self) -> AbstractContextManager[Any]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(next(self._flat.module.parameters()).device.type, torch.bfloat16)
 
     def _report(self, *, complete: bool) -> Trained:
         return Trained(self._done, self._seconds, self._loss / max(self._done, 1), complete)
@@ -143,6 +163,15 @@ class TorchLearner:
     def _new_optimiser(self) -> torch.optim.Optimizer:
         optimiser: torch.optim.Optimizer = self.task.optimiser(self._flat.module.parameters())
         return optimiser
+
+
+def _widened(outputs: Any) -> Any:
+    """A network's outputs in float32: numpy has no bfloat16, and losses and metrics need the digits."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs.float() if outputs.dtype == torch.bfloat16 else outputs
+    if isinstance(outputs, Mapping):
+        return {key: _widened(value) for key, value in outputs.items()}
+    return type(outputs)(map(_widened, outputs)) if type(outputs) in (list, tuple) else outputs
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from blake3 import blake3
 
@@ -36,7 +37,9 @@ def open_learner(federation: Federation, peer: Peer, folder: Path, method: Metho
         device = _device(peer.device, folder)
         torch.set_num_threads(_threads(peer, folder))
         task = plugin.open_task(federation.task, data, device, where)
-        learner = TorchLearner(task, method, federation.start.seed, seed, peer.after_merge)
+        learner = TorchLearner(
+            task, method, federation.start.seed, seed, peer.after_merge, _precision(peer, device, folder)
+        )
     _start(learner, federation.start, path)
     return learner
 
@@ -80,6 +83,17 @@ def _device(name: str, folder: Path) -> str:
     if (name.startswith("cuda") and not cuda) or (name == "mps" and not mps):
         raise ConfigError(f'{folder / "peer.toml"}: device: {name} is not available here; "auto" takes what there is')
     return name
+
+
+def _precision(peer: Peer, device: str, folder: Path) -> Literal["float32", "bfloat16"]:
+    """Under "auto", bfloat16 where the GPU has it in hardware."""
+    import torch
+
+    cuda = device.startswith("cuda")
+    able = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
+    if peer.precision == "bfloat16" and not able:
+        raise ConfigError(f'{folder / "peer.toml"}: precision: this GPU has no bfloat16; "auto" takes what there is')
+    return "bfloat16" if peer.precision == "bfloat16" or (peer.precision == "auto" and cuda and able) else "float32"
 
 
 def _threads(peer: Peer, folder: Path) -> int:

@@ -16,7 +16,7 @@ from braintorrent.contracts import Prediction
 from braintorrent.errors import ConfigError, Diverged
 from braintorrent.learning.contract import Learner
 from braintorrent.learning.learner import TorchLearner
-from braintorrent.learning.opening import lab_seed, open_learner, read_weights
+from braintorrent.learning.opening import _precision, lab_seed, open_learner, read_weights
 from braintorrent.methods import Method
 
 
@@ -148,6 +148,46 @@ def test_diverged_training_says_so_and_recovers_with_other_weights() -> None:
     assert np.isfinite(learner.weights().view("0.weight")).all()
 
 
+def test_bfloat16_is_the_arithmetic_not_the_weights() -> None:
+    seen: list[torch.dtype] = []
+
+    class Looking(Regression):
+        def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+            inside = model[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+            outputs = model(batch[0])
+            inside.remove()
+            seen.append(outputs.dtype)
+            return (outputs - batch[1]).square().mean()
+
+    def trained(precision: Any, task: Regression) -> TorchLearner:
+        learner = TorchLearner(task, Method(), 0, 7, precision=precision)
+        learner.train(go_on, ignore)
+        return learner
+
+    half, full = trained("bfloat16", Looking()), trained("float32", Regression())
+    assert set(seen[::2]) == {torch.bfloat16}
+    assert set(seen[1::2]) == {torch.float32}, "what leaves the network"
+    assert half.schema.digest == full.schema.digest
+    ours, theirs = half.weights().view("0.weight"), full.weights().view("0.weight")
+    assert ours.dtype == np.float32
+    assert not np.array_equal(ours, theirs)
+    assert np.allclose(ours, theirs, atol=0.1)
+    seen.clear()
+    assert half.evaluate()["fit"] == pytest.approx(full.evaluate()["fit"], rel=0.2)
+    assert torch.bfloat16 in seen, "inference too"
+
+
+def test_a_checkpoint_in_bfloat16_continues_to_the_bit() -> None:
+    whole, before, after = (TorchLearner(Regression(), Method(), 0, 7, precision="bfloat16") for _ in range(3))
+    whole.train(go_on, ignore)
+    done: list[int] = []
+    before.train(lambda: len(done) == 2, lambda step, steps: done.append(step))
+    after.load(before.weights())
+    after.restore(before.state())
+    after.train(go_on, ignore)
+    assert after.weights().digest == whole.weights().digest
+
+
 def test_metrics_are_means_over_cases() -> None:
     learner = TorchLearner(Regression(), Method(), 0, 7)
     values = [p.metrics["fit"] for p in learner.predict("validation")]
@@ -210,6 +250,19 @@ def test_a_device_that_is_not_there_is_refused(plugin: None, tmp_path: Path) -> 
     absent = "mps" if not torch.backends.mps.is_available() else "cuda"
     with pytest.raises(ConfigError, match=f"device: {absent} is not available"):
         open_learner(federation(tmp_path), Peer(name="lab-a", device=absent), tmp_path, Method())
+
+
+def test_the_precision_of_a_device(plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(**peer: Any) -> str:
+        given = Peer(name="lab-a", threads=1, device="cpu", **peer)
+        return open_learner(federation(tmp_path), given, tmp_path, Method()).precision
+
+    assert (opened(), opened(precision="float32"), opened(precision="bfloat16")) == ("float32", "float32", "bfloat16")
+    for able, said in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, able=able: able)
+        assert _precision(Peer(name="lab-a"), "cuda:1", tmp_path) == said
+    with pytest.raises(ConfigError, match="precision: this GPU has no bfloat16"):
+        _precision(Peer(name="lab-a", precision="bfloat16"), "cuda", tmp_path)
 
 
 def test_labs_draw_different_batches_and_the_same_again(tmp_path: Path) -> None:
