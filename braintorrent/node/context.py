@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 from braintorrent.contracts import Trained
 from braintorrent.errors import StorageFull
 from braintorrent.network.client import Client
+from braintorrent.node.board import Board
 from braintorrent.node.lab import Lab
 from braintorrent.protocol.machine import PeerMachine
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import NOTHING
-from braintorrent.storage import BlobStore, Checkpoint, Ledger, Merged, save_checkpoint, write_atomically
+from braintorrent.storage import BlobStore, Checkpoint, Ledger, Merged, save_checkpoint
 from braintorrent.weights import Weights
 
 T = TypeVar("T")
@@ -81,13 +82,14 @@ class Context:
     client: Client
     pump: Callable[[], None]
     pending: Pending
+    board: Board
     worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "learner"))
     halt: threading.Event = field(default_factory=threading.Event)
     activity: Activity = field(default_factory=Activity)
     greeted: dict[str, str] = field(default_factory=dict)  # peer -> the name it gives itself
     problems: dict[str, str] = field(default_factory=dict)  # peer -> why it was refused when it called
     strangers: dict[str, str] = field(default_factory=dict)  # peer not on the roster -> where it was sighted
-    notes: dict[str, str] = field(default_factory=dict)  # own troubles: "disk", "discovery", "roster", "alone"
+    notes: dict[str, str] = field(default_factory=dict)  # "disk", "discovery", "roster", "alone", ...
     metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)  # stage -> last values
     last_merge: dict[str, Any] = field(default_factory=dict)
     merges: int = 0
@@ -131,6 +133,8 @@ class Context:
         self.metrics[stage] = metrics
         newest = self.machine.newest
         self.ledger.measured(newest.version if newest else NOTHING, stage, metrics)
+        version = self.machine.counter + (stage == "own")  # others are of what the newest version was merged into
+        self.board.add(version, {f"{stage}/{name}": value for name, value in metrics.items()})
 
     def save_checkpoint(self, inside: bool) -> None:
         """Weights, optimiser, and the merge they came from. inside: training goes on at once from it. StorageFull."""
@@ -139,18 +143,6 @@ class Context:
         pending = {"inside": inside, "merge": self.pending.merge.to_plain() if self.pending.merge else None}
         checkpoint = Checkpoint(base, learner.weights(), learner.state(), pending)
         save_checkpoint(self.lab.state.checkpoint, checkpoint)
-
-    def keep_model(self, name: str) -> None:
-        """The learner's weights as `state/models/NAME.safetensors`; on a full disk, as soon as there is room."""
-        while True:
-            try:
-                write_atomically(self.lab.state.models / f"{name}.safetensors", *self.lab.learner.weights().parts)
-                self.notes.pop("disk", None)
-                return
-            except StorageFull as error:
-                self.notes["disk"] = str(error)
-                if self.halt.wait(self.machine.policy.storage_retry):
-                    return
 
     def forget(self, announcement: Announcement) -> None:
         """Another's version has a successor: the disk may have its bytes back."""

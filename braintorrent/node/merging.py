@@ -11,12 +11,14 @@ from contextlib import ExitStack
 from braintorrent.contracts import Candidate, MergeOutcome
 from braintorrent.learning.merging import merge as merge_weights
 from braintorrent.node.context import Context, log
+from braintorrent.node.keeping import keep_merged, keep_own
+from braintorrent.node.rollback import WORSE, take
 from braintorrent.protocol import effects
 from braintorrent.protocol.messages import Announcement
 from braintorrent.storage import Merged, Part
 
 GONE = "gone"  # the bytes are not on this disk any more
-PASSING = ("too-few", "method", GONE)  # reasons that say nothing about a model; it may be merged another time
+PASSING = ("too-few", "method", GONE, WORSE)  # reasons that say nothing about a model; it may be merged another time
 
 
 async def merge(context: Context, effect: effects.Merge) -> None:
@@ -30,14 +32,16 @@ async def merge(context: Context, effect: effects.Merge) -> None:
         await context.keep(context.ledger.merge, merged)  # no publication follows that would carry it
     elif outcome.included:
         context.pending.merge = merged
-    context.last_merge, context.merges = merged.to_plain(), context.merges + bool(outcome.included)
+    others = outcome.included.keys() - {context.lab.me}
+    context.last_merge, context.merges = merged.to_plain(), context.merges + bool(others)
+    worse = [author for author, reason in outcome.skipped.items() if reason == WORSE]
     skipped = {author: reason for author, reason in outcome.skipped.items() if reason not in PASSING}
     for a in effect.candidates:
         if a.author in skipped:
             context.ledger.refuse(a.author, a.version, skipped[a.author])
         elif outcome.skipped.get(a.author) == GONE:
             context.machine.lost(a, context.now)
-    context.tell(lambda now: context.machine.merged(outcome.included, skipped, now))
+    context.tell(lambda now: context.machine.merged(outcome.included, skipped, now, worse))
 
 
 def _merge(context: Context, effect: effects.Merge) -> MergeOutcome:
@@ -49,14 +53,27 @@ def _merge(context: Context, effect: effects.Merge) -> MergeOutcome:
         outcome = merge_weights(method, own, me, candidates, context.accumulator)
     outcome = MergeOutcome(outcome.included, {**missing, **outcome.skipped}, outcome.norms)
     if effect.last:
-        context.keep_model("own")
+        keep_own(context, "own")
     if outcome.included:
-        learner.load(context.accumulator)
+        outcome = take(context, outcome, adopt=effect.adopt)
+    undone = WORSE in outcome.skipped.values()
+    if outcome.included and not undone:
         method.merged(outcome)
     if effect.last:
-        context.keep_model("merged")
-        context.measured("merged", learner.evaluate())
+        _keep_end(context, effect, outcome, undone)
     return outcome
+
+
+def _keep_end(context: Context, effect: effects.Merge, outcome: MergeOutcome, undone: bool) -> None:
+    """What the run ends with, as `merged`, and its scores; a merge that had to be judged has them already."""
+    judged = context.lab.peer.rollback and len(outcome.included) > 1
+    if undone:
+        context.measured("merged", context.metrics["own"])
+        keep_own(context, "merged")
+    else:
+        if not judged:
+            context.measured("merged", context.lab.learner.evaluate())
+        keep_merged(context, effect.candidates, outcome, context.metrics["merged"])
 
 
 def _open(

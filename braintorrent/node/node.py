@@ -21,12 +21,15 @@ from braintorrent.network.discovery import Discovery
 from braintorrent.network.server import Server
 from braintorrent.network.wire import encode_hello
 from braintorrent.node.asking import hello
+from braintorrent.node.board import Board
 from braintorrent.node.context import Context, log
 from braintorrent.node.control import Control
 from braintorrent.node.dispatch import Dispatch
 from braintorrent.node.finding import find_static, sighted, watch_roster
+from braintorrent.node.keeping import recall
 from braintorrent.node.lab import Lab, policy
 from braintorrent.node.restoring import restore
+from braintorrent.node.rollback import own_scores
 from braintorrent.node.serving import Serving
 from braintorrent.node.status import status
 from braintorrent.node.traffic import Traffic
@@ -47,6 +50,7 @@ class Node:
         self._running: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
+        self._drawn = -1  # the version whose traffic TensorBoard has
         self._opened = self._closed = False
 
     async def __aenter__(self) -> Node:
@@ -63,13 +67,18 @@ class Node:
         ledger = self._exit.enter_context(Ledger(lab.state.ledger))
         blobs = BlobStore(lab.state.blobs, int(lab.peer.disk_gib * 2**30))
         restored, pending = restore(lab, ledger, blobs)
+        own = await asyncio.to_thread(own_scores, lab, recall(lab, blobs, restored.newest), restored.newest)
         machine = PeerMachine(
             lab.me, lab.federation.id, lab.members, policy(lab.peer), random.Random(secrets.randbits(64)),
             restored, loop.time(),
         )  # fmt: skip
         client = await self._exit.enter_async_context(Client(lab.identity, lambda peer: peer in lab.roster.ids))
-        self.context = context = Context(lab, machine, blobs, ledger, client, self.pump, pending)
+        board = Board(lab.state.tensorboard)
+        self._exit.callback(board.close)
+        self.context = context = Context(lab, machine, blobs, ledger, client, self.pump, pending, board)
         self._exit.callback(context.worker.shutdown)
+        if own:
+            context.metrics["own"] = own
         self.serving = Serving(context)
         self._dispatch = Dispatch(context, self.serving, self._spawn)
         self.server = await self._exit.enter_async_context(Server(lab.identity, self.serving, lab.peer.listen))
@@ -145,8 +154,16 @@ class Node:
     async def _flush(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_EVERY)
-            self.traffic.note()
+            self._note_traffic()
             await self.context.keep(self.context.ledger.flush)
+
+    def _note_traffic(self) -> None:
+        self.traffic.note()
+        counter = self.context.machine.counter
+        if counter != self._drawn:
+            received, sent = self.traffic.total()
+            self.context.board.add(counter, {"traffic/received": received, "traffic/sent": sent})
+            self._drawn = counter
 
     def stop(self) -> None:
         """Finish the batch, say farewell, leave; `finished` then returns. Safe to call at any time, more than once."""
@@ -172,7 +189,7 @@ class Node:
             self.context.halt.set()
             if self._dispatch.asks:  # the farewell
                 await asyncio.wait(self._dispatch.asks, timeout=FAREWELL)
-            self.traffic.note()
+            self._note_traffic()
         if self._timer is not None:
             self._timer.cancel()
         await self._exit.aclose()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from braintorrent.errors import StorageFull
 from braintorrent.node.context import Context, Pending, log
+from braintorrent.node.keeping import keep_published
 from braintorrent.protocol import effects
 from braintorrent.protocol.messages import Announcement
 from braintorrent.records import Parent, Record, encode_record, sign_announcement
@@ -31,6 +32,7 @@ async def publish(context: Context, effect: effects.Publish) -> None:
     context.notes.pop("disk", None)
     previous = context.machine.newest
     context.pending = Pending()
+    await context.keep(keep_published, context, announcement, dict(context.metrics.get("own", {})))
     log.info("published version %d%s", announcement.version.counter, " (final)" if announcement.final else "")
     context.tell(lambda now: context.machine.published(announcement, now))
     if previous is not None:

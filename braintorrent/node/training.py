@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from braintorrent.contracts import Trained
@@ -14,6 +15,7 @@ from braintorrent.node.restoring import load_version
 from braintorrent.protocol import effects
 from braintorrent.storage import Merged
 
+UNJUDGED = "validation"  # the note of a lab that has no score
 DIVERGED = "diverged"  # training from a merge with it gave no finite loss
 
 
@@ -44,13 +46,25 @@ async def train(context: Context, effect: effects.Train) -> None:
     context.activity.begin("evaluating")
     metrics = await context.in_worker(context.activity.timed, "evaluating", context.lab.learner.evaluate)
     context.measured("own", metrics)
+    context.board.add(context.machine.counter + 1, {"training/loss": trained.loss})
     score = metrics.get(context.lab.learner.score)
+    _warn_without_score(context, metrics)
     log.info("trained %d steps, loss %.4f%s", trained.steps, trained.loss, _shown(context, score))
     context.tell(lambda now: context.machine.trained(True, score, now))
 
 
 def _shown(context: Context, score: float | None) -> str:
     return "" if score is None else f", {context.lab.learner.score} {score:.3f} on own validation cases"
+
+
+def _warn_without_score(context: Context, metrics: Mapping[str, float]) -> None:
+    name = context.lab.learner.score
+    if name in metrics:
+        context.notes.pop(UNJUDGED, None)
+    elif UNJUDGED not in context.notes:
+        what = f"the validation cases give no {name}" if metrics else "this lab has no validation cases"
+        context.notes[UNJUDGED] = f"{what}: no best model is kept, and no stop rule on scores is ever met"
+        log.warning(context.notes[UNJUDGED])
 
 
 def _refuse_merged(context: Context, others: list[str], why: str) -> None:

@@ -19,7 +19,7 @@ from braintorrent.errors import StorageFull
 from braintorrent.records import Artifact, digest
 from braintorrent.records.canonical import HEX_DIGEST
 from braintorrent.records.record import CHUNK_BYTES
-from braintorrent.storage.files import cut, sync, sync_folder, telling_full, temporary_path, write_at
+from braintorrent.storage.files import cut, link_atomically, sync, sync_folder, telling_full, temporary_path, write_at
 from braintorrent.storage.incoming import Incoming
 
 PARTIAL = ".part"
@@ -93,6 +93,18 @@ class BlobStore:
             while count := file.readinto(buffer):
                 hasher.update(memoryview(buffer)[:count])
         return hasher.hexdigest() == digest
+
+    def link(self, digest: str, path: Path) -> None:
+        """Give the bytes another name, outside the store, so that they outlive it. KeyError if they are not held.
+
+        Nothing is copied where the file system can help it; the name is durable with the next sync of its folder.
+        """
+        if digest not in self._blobs:
+            raise KeyError(digest)
+        try:
+            link_atomically(self.path / digest, path)
+        except FileNotFoundError:
+            raise KeyError(digest) from None
 
     # ------------------------------------------------------------- writing
 

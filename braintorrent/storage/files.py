@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,6 +57,28 @@ def write_atomically(path: Path, *parts: bytes | memoryview, mode: int = 0o600) 
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def link_atomically(source: Path, path: Path) -> None:
+    """Make `path` another name of the bytes of `source` in one step, or a copy where there are no such links.
+
+    Not durable until the folder is synced. StorageFull leaves the old content; FileNotFoundError without a source.
+    """
+    temporary = temporary_path(path)
+    with telling_full(path):
+        try:
+            try:
+                os.link(source, temporary)
+            except FileNotFoundError:
+                raise
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(source, temporary)
+                temporary.chmod(0o600)
+                with temporary.open("rb") as file:
+                    sync(file.fileno())
+            os.rename(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)  # rename leaves it where both are names of the same bytes already
 
 
 def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:

@@ -1,7 +1,7 @@
 """A peer's private state: `FOLDER/state/`, readable by its owner only, used by one process at a time.
 
 state/  .gitignore  format  lock  key  roster.json  control.json  ledger.sqlite  checkpoint.safetensors
-        blobs/  models/  log/
+        blobs/  models/  log/  tensorboard/
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class StatePaths:
         self.last_status = path / "status.json"  # what it said as it ended
         self.ledger, self.checkpoint = path / "ledger.sqlite", path / "checkpoint.safetensors"
         self.blobs, self.models, self.log = path / "blobs", path / "models", path / "log"
+        self.tensorboard = path / "tensorboard"  # event files, where tensorboard is installed
 
 
 class StateFolder(StatePaths):

@@ -184,7 +184,7 @@ class Ledger:
     # ------------------------------------------------------------- figures
 
     def measured(self, version: Version, stage: str, metrics: Mapping[str, float]) -> None:
-        """Own validation metrics, of stage "own" (after local steps) or "merged". Noted."""
+        """Own validation metrics, of stage "own" (after local steps), "merged" or "undone" (such a merge). Noted."""
         for name, value in metrics.items():
             statement = "INSERT INTO metric VALUES (NULL, ?, ?, ?, ?, ?, ?)"
             self._database.note(statement, time.time(), *version, stage, name, value)
