@@ -54,6 +54,13 @@ def make_lab(root, name) -> None:
     (root / name / "peer.toml").write_text(tomli_w.dumps(peer))
 
 
+async def until(condition) -> None:
+    while True:
+        if condition():
+            return
+        await asyncio.sleep(0.1)
+
+
 async def test_absurd_weights_are_undone_named_and_survived(tmp_path):
     (tmp_path / "federation.toml").write_text(tomli_w.dumps({"format": 1, "id": "testing-poison", "task": TASK}))
     folders = [tmp_path / name for name in ("honest", "liar")]
@@ -63,11 +70,9 @@ async def test_absurd_weights_are_undone_named_and_survived(tmp_path):
     honest, liar = (Lab.open(folder) for folder in folders)
     liar.learner = Liar(liar.learner)
     async with asyncio.timeout(60), Node(honest) as node, Node(liar):
-        while "diverged" not in status(node)["peers"][0]["refused"].values():
-            await asyncio.sleep(0.1)
+        await until(lambda: "diverged" in status(node)["peers"][0]["refused"].values())
         undone = status(node)["versions"]
-        while status(node)["versions"] < undone + 2:  # it goes on, and publishes
-            await asyncio.sleep(0.1)
+        await until(lambda: status(node)["versions"] >= undone + 2)  # it goes on, and publishes
         node.stop()
         await node.finished()
         # What the others get is what counts: the live weights may be those of a merge not yet found absurd.
