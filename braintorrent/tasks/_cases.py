@@ -15,18 +15,11 @@ from typing import Any
 
 import torch
 from monai.data import load_decathlon_datalist, set_track_meta
-from monai.transforms import (
-    Compose,
-    LoadImage,
-    NormalizeIntensityd,
-    Orientationd,
-    Spacingd,
-    SpatialPadd,
-    map_binary_to_indices,
-)
+from monai.transforms import Compose, LoadImage, map_binary_to_indices
 
 from braintorrent.errors import DataError
 from braintorrent.tasks._options import Options
+from braintorrent.tasks._pipeline import check_image, common_form, instantiate
 
 PARTS = ("training", "validation", "test")
 CENTRES = 1 << 16  # remembered patch centres per case and kind: enough to choose from, small beside the scan
@@ -39,6 +32,7 @@ class Case:
     name: str
     image: torch.Tensor
     label: torch.Tensor
+    spacing: tuple[float, ...]  # mm per voxel of each axis
     foreground: torch.Tensor  # flat positions of labelled voxels
     background: torch.Tensor
 
@@ -79,23 +73,14 @@ def _load(paths: dict[str, str], name: str, source: Path, options: Options) -> C
     try:
         case = {key: _read(paths[key], key, where) for key in ("image", "label")}
         _check(case["image"], case["label"], where, options)
-        steps: list[Any] = [Orientationd(["image", "label"], axcodes="RAS", labels=None)]
-        if options.spacing is not None:
-            steps.append(Spacingd(["image", "label"], pixdim=options.spacing, mode=("bilinear", "nearest")))
-        steps.append(NormalizeIntensityd("image", nonzero=True, channel_wise=True))
-        steps.append(SpatialPadd(["image", "label"], spatial_size=patch_3d(options)))
-        case = Compose(steps)(case)
+        case = Compose(instantiate(common_form(options, ["image", "label"])))(case)
     finally:
         set_track_meta(False)  # from here on plain tensors: patches are cut several times faster
+    spacing = tuple(case["image"].pixdim.tolist())
     image = case["image"].as_tensor().to(torch.float32).contiguous()
     label = case["label"].as_tensor().to(torch.uint8).contiguous()
     inside, outside = map_binary_to_indices(label)
-    return Case(name, image, label, _thin(torch.as_tensor(inside)), _thin(torch.as_tensor(outside)))
-
-
-def patch_3d(options: Options) -> list[int]:
-    """The patch as a piece of a volume: for a 2-D network, one slice thick."""
-    return [*options.patch, 1] if options.dims == 2 else list(options.patch)
+    return Case(name, image, label, spacing, _thin(torch.as_tensor(inside)), _thin(torch.as_tensor(outside)))
 
 
 def _read(path: str, key: str, where: str) -> Any:
@@ -111,10 +96,7 @@ def _read(path: str, key: str, where: str) -> Any:
 def _check(image: Any, label: Any, where: str, options: Options) -> None:
     if image.shape[1:] != label.shape[1:]:
         raise DataError(f"{where}: image {_size(image)} and label {_size(label)} differ in shape")
-    if len(image) != options.channels:
-        raise DataError(f"{where}: the image has {len(image)} channels; task.channels says {options.channels}")
-    if not image.isfinite().all():
-        raise DataError(f"{where}: the image has values that are not finite")
+    check_image(image, where, options)
     values = label.unique().tolist()
     unknown = [v for v in values if v not in range(len(options.labels))]
     if unknown:

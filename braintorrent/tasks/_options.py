@@ -62,10 +62,14 @@ class Options(Section):
 def make_network(options: Options, where: str) -> torch.nn.Module:
     """A freshly initialised network or a ConfigError that names what is wrong."""
     cls = _class(monai.networks.nets, options.network, torch.nn.Module, f"{where}: network")
+    return _build(cls, network_arguments(options), f"{where}: network_args")
+
+
+def network_arguments(options: Options) -> dict[str, Any]:
+    """network_args, and what follows from the other options where the class takes it."""
+    accepted = inspect.signature(getattr(monai.networks.nets, options.network)).parameters
     known = {"spatial_dims": options.dims, "in_channels": options.channels, "out_channels": len(options.labels)}
-    accepted = inspect.signature(cls).parameters
-    defaults = {key: value for key, value in known.items() if key in accepted}
-    return _build(cls, {**defaults, **options.network_args}, f"{where}: network_args")
+    return {**{key: value for key, value in known.items() if key in accepted}, **options.network_args}
 
 
 def make_loss(options: Options, where: str) -> torch.nn.Module:

@@ -9,26 +9,23 @@ All randomness of a training batch follows from (seed, step): a checkpoint needs
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
-from monai.metrics import compute_dice
-from monai.networks.utils import one_hot
 from monai.transforms import Compose, RandCropByPosNegLabeld, RandFlipd, RandScaleIntensityd, RandShiftIntensityd
 
 from braintorrent.config import validate
 from braintorrent.contracts import Prediction
 from braintorrent.errors import ConfigError
-from braintorrent.tasks._cases import Case, load_cases, patch_3d
+from braintorrent.tasks._bundle_files import bundle_files
+from braintorrent.tasks._cases import Case, load_cases
+from braintorrent.tasks._measures import Measures, dice, measures
 from braintorrent.tasks._options import Options, make_loss, make_network, make_optimiser
-
-WINDOWS_AT_ONCE = 16
+from braintorrent.tasks._pipeline import Segmenter, inferer, instantiate, patch_3d
 
 
 class Segmentation:
@@ -40,18 +37,25 @@ class Segmentation:
         self.options, self.folder, self.device, self.where = options, folder, device, where
         self._loss = make_loss(options, where)
         self._try_out()
-        self._parts = {part: load_cases(folder, part, options) for part in ("training", "validation")}
+        self._parts: dict[str, list[Case]] = {}
         self._patches = _patches(options)
+        self._inferer = instantiate(inferer(options))
 
     @property
     def samples(self) -> int:
         """Training cases."""
-        return len(self._parts["training"])
+        return len(self.cases("training"))
 
     @property
     def steps(self) -> int:
         """Optimiser steps per version."""
         return self.options.steps
+
+    def cases(self, part: str) -> list[Case]:
+        """The preprocessed cases of "training", "validation" or "test"; read when first asked for, then kept."""
+        if part not in self._parts:
+            self._parts[part] = load_cases(self.folder, part, self.options)
+        return self._parts[part]
 
     def network(self, seed: int) -> torch.nn.Module:
         """A freshly initialised network on the device; weights are drawn on the CPU, from `seed` alone."""
@@ -65,7 +69,7 @@ class Segmentation:
 
     def batch(self, seed: int, step: int) -> dict[str, torch.Tensor]:
         """Training batch number `step`: each case once per epoch, in an order drawn anew for each epoch."""
-        cases, size = self._parts["training"], self.options.batch
+        cases, size = self.cases("training"), self.options.batch
         self._patches.set_random_state(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
         samples = []
         for position in range(step * size, (step + 1) * size):
@@ -90,32 +94,43 @@ class Segmentation:
         Metrics: "dice", the mean over the foreground classes present in the case, and "dice_<label>" of each;
         MONAI's compute_dice. arrays: also image [C, H, W, D], truth and output [H, W, D].
         """
-        if part not in self._parts:
-            self._parts[part] = load_cases(self.folder, part, self.options)
         model.eval()
         with torch.inference_mode():
-            return [self._predict(model, case, arrays) for case in self._parts[part]]
+            return [self._predict(model, case, arrays) for case in self.cases(part)]
+
+    def measure(self, model: torch.nn.Module, part: str) -> Iterator[tuple[str, Measures]]:
+        """Case by case (name, label -> measures): Dice as in `evaluate`, distances and volumes in mm and mL.
+
+        All on the grid that the network sees: the scan's own voxels, or those of task.spacing.
+        """
+        model.eval()
+        for case in self.cases(part):
+            with torch.inference_mode():
+                output = self._segment(model, case)
+            yield case.name, measures(output, case.label, self.options.labels, case.spacing)
+
+    def segment(self, model: torch.nn.Module, path: Path, where: str) -> tuple[np.ndarray, np.ndarray]:
+        """(labels uint8 [H, W, D] on the grid of the file, its affine [4, 4]); DataError names `where`."""
+        return Segmenter(self.options, self.device)(model, path, where)
+
+    def bundle(self) -> dict[str, Any]:
+        """What a MONAI bundle of this task holds beside weights; see _bundle_files."""
+        return bundle_files(self.options)
+
+    def _segment(self, model: torch.nn.Module, case: Case) -> torch.Tensor:
+        logits: torch.Tensor = self._inferer(case.image.to(self.device)[None], model)
+        return logits[0].argmax(0, keepdim=True).to(torch.uint8).cpu()
 
     def _predict(self, model: torch.nn.Module, case: Case, arrays: bool) -> Prediction:
-        image = case.image.to(self.device)
-        # For a 2-D network the slices are the batch: [C, H, W, D] -> [D, C, H, W], and back at the end.
-        inputs = image.movedim(-1, 0) if self.options.dims == 2 else image[None]
-        logits = sliding_window_inference(
-            inputs, self.options.patch, WINDOWS_AT_ONCE, model, overlap=self.options.overlap, mode="gaussian"
-        )
-        output = logits.argmax(1, keepdim=True).to(torch.uint8).cpu()
-        output = output.movedim(0, -1) if self.options.dims == 2 else output[0]
+        output = self._segment(model, case)
         metrics = self._dice(output, case.label)
         if not arrays:
             return Prediction(case.name, metrics)
         return Prediction(case.name, metrics, case.image.numpy(), case.label[0].numpy(), output[0].numpy())
 
     def _dice(self, output: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
-        classes = len(self.options.labels)
-        hot = [one_hot(volume[None], classes, dtype=torch.uint8) for volume in (output, truth)]
-        dice = compute_dice(*hot, include_background=False, ignore_empty=True)[0].tolist()
-        names = [re.sub(r"[^A-Za-z0-9_.-]", "-", f"dice_{label}") for label in self.options.labels[1:]]
-        present = {name: value for name, value in zip(names, dice, strict=True) if not math.isnan(value)}
+        found = dice(output, truth, self.options.labels)
+        present = {re.sub(r"[^A-Za-z0-9_.-]", "-", f"dice_{label}"): value for label, value in found.items()}
         mean = {"dice": sum(present.values()) / len(present)} if present else {}
         return mean | present
 
@@ -156,4 +171,12 @@ def _patches(options: Options) -> Compose:
 
 def open_task(options: dict[str, Any], data: Path, device: str, where: str) -> Segmentation:
     """The task of a lab folder. ConfigError: wrong options (`where` names their place); DataError: wrong scans."""
+    task = open_inference(options, data, device, where)
+    for part in ("training", "validation"):  # what is wrong with them is said now, not hours later
+        task.cases(part)
+    return task
+
+
+def open_inference(options: dict[str, Any], data: Path, device: str, where: str) -> Segmentation:
+    """As `open_task`, but no scan is read before it is asked for."""
     return Segmentation(validate(Options, options, where), data, torch.device(device), where)
