@@ -124,14 +124,25 @@ def validate(model: type[M], data: Any, where: str) -> M:
     """`data` as `model`, or a ConfigError that names the place, the key and what is allowed."""
     try:
         return model.model_validate(data)
+    except ValidationError:
+        raise ConfigError(faults(model, data, where)[0]) from None
+
+
+def faults(model: type[BaseModel], data: Any, where: str) -> list[str]:
+    """Everything that keeps `data` from being a `model`, each in one line: place, key, what is allowed."""
+    try:
+        model.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part not in ("constrained-int", "function-after"))
-        message = first["msg"]
-        if first["type"] == "extra_forbidden":
-            owner = _owner(model, first["loc"][:-1])
-            message = f"unknown key; allowed: {', '.join(owner.model_fields)}"
-        raise ConfigError(f"{where}: {key}: {message}") from None
+        return [f"{where}: {_in_words(model, dict(fault))}" for fault in error.errors()]
+    return []
+
+
+def _in_words(model: type[BaseModel], fault: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in fault["loc"] if part not in ("constrained-int", "function-after"))
+    if fault["type"] != "extra_forbidden":
+        return f"{key}: {fault['msg']}"
+    owner = _owner(model, fault["loc"][:-1])
+    return f"{key}: unknown key; allowed: {', '.join(owner.model_fields)}"
 
 
 def _owner(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:

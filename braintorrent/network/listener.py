@@ -25,7 +25,7 @@ class Listener:
 
     def __init__(self, listen: str, context: ssl.SSLContext, http: web.Server) -> None:
         self._context, self._http = context, http
-        self._socket = _bind(listen)
+        self._socket = bind(listen)
         self._handshakes: set[asyncio.Task[None]] = set()
         self._accepting = asyncio.create_task(self._accept(), name="accept")
 
@@ -68,7 +68,8 @@ class Listener:
             log.debug("handshake failed: %s", error)
 
 
-def _bind(listen: str) -> socket.socket:
+def bind(listen: str) -> socket.socket:
+    """A socket that listens; BusyError or ConfigError says why none can."""
     try:
         address = parse_address(listen)
     except ValueError as error:
