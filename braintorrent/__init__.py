@@ -20,4 +20,30 @@ After Roy et al., *BrainTorrent* (arXiv:1905.06731). One word for each step, the
     workbench/   one lab by itself: new, check, evaluate, predict, export
     experiments/ several processes on one host, baselines, reports, the demo
     cli/         the command line
+
+For a program of one's own: `braintorrent.Node` and `braintorrent.Federation`, see docs/python.md.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from braintorrent.config import Federation
+    from braintorrent.node.embedded import Node
+
+__all__ = ["Federation", "Node"]
+
+_HOMES = {"Federation": "braintorrent.config", "Node": "braintorrent.node.embedded"}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what is asked for, and no sooner: `braintorrent --help` needs none of it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

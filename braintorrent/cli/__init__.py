@@ -16,6 +16,8 @@ from braintorrent.errors import LocalError
 VERBS = {
     "id": "identity",
     "trust": "identity",
+    "backup": "backup",
+    "restore": "backup",
     "run": "running",
     "status": "watching",
     "launch": "launching",

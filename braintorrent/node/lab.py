@@ -5,6 +5,7 @@ Every fault found here is this lab's own (errors.LocalError): one clear line, ex
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,13 +45,25 @@ class Lab:
         peer = load_peer(folder)
         path = federation_path(folder)
         federation = load_federation(path)
-        _check_addresses(peer, folder / "peer.toml")
+        return cls.assemble(folder, path, federation, peer, open_learner, folder / "peer.toml")
+
+    @classmethod
+    def assemble(
+        cls, folder: Path, path: Path, federation: Federation, peer: Peer, bring: Callable[..., Learner],
+        where: Path | str,
+    ) -> Lab:  # fmt: skip
+        """Lock the folder and open what it takes; LocalError likewise.
+
+        bring: called like learning.open_learner; where: the peer's options, for errors.
+        """
+        for fault in address_faults(peer, where):
+            raise ConfigError(fault)
         state = StateFolder(folder)
         try:
-            identity = ensure_identity(folder)
+            identity = make_identity(state)
             roster = Roster(state.roster)
             method = plugins.load("methods", federation.method.name).create(**federation.method.options)
-            learner = open_learner(federation, peer, folder, method)
+            learner = bring(federation, peer, folder, method)
             start = learner.weights().digest
             agreed = agreement(federation, {"start.weights": start, "task.schema": learner.schema.digest})
         except BaseException:
@@ -69,15 +82,17 @@ class Lab:
         return self.roster.ids | {self.me}
 
 
-def _check_addresses(peer: Peer, path: Path) -> None:
+def address_faults(peer: Peer, where: Path | str) -> Iterator[str]:
+    """Each address of peer.toml that cannot be listened on or dialled, in words."""
     for key, addresses in (("listen", [peer.listen]), ("peers", peer.peers), ("advertise", peer.advertise)):
         for address in addresses:
             try:
                 port = parse_address(address).port
             except ValueError as error:
-                raise ConfigError(f"{path}: {key}: {error}") from None
+                yield f"{where}: {key}: {error}"
+                continue
             if not port and key != "listen":
-                raise ConfigError(f"{path}: {key}: {address}: port 0 cannot be dialled")
+                yield f"{where}: {key}: {address}: port 0 cannot be dialled"
 
 
 def policy(peer: Peer) -> Policy:
@@ -101,9 +116,13 @@ def check_folder(folder: Path) -> None:
 def ensure_identity(folder: Path) -> Identity:
     """The key of a peer folder, made if there is none. Needs neither federation nor data."""
     check_folder(folder)
-    state = StatePaths(folder)
+    return make_identity(StatePaths(folder))
+
+
+def make_identity(state: StatePaths) -> Identity:
+    """The key of a state folder, made if there is none."""
     if not state.key.exists():
-        state.path.mkdir(exist_ok=True, mode=0o700)
+        state.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(state.path / ".gitignore", b"*\n")  # before there is anything to keep private
         Identity.create().save(state.key)
     return Identity.load(state.key)
@@ -111,9 +130,13 @@ def ensure_identity(folder: Path) -> Identity:
 
 def address_hints(folder: Path) -> list[str]:
     """Where others may reach this peer, as far as known before it runs; empty when its port is chosen at start."""
-    peer = load_peer(folder)
+    return hints(load_peer(folder), folder / "peer.toml")
+
+
+def hints(peer: Peer, where: Path | str) -> list[str]:
+    """The same, of a peer's options."""
     try:
         listening = parse_address(peer.listen)
     except ValueError as error:
-        raise ConfigError(f"{folder / 'peer.toml'}: listen: {error}") from None
+        raise ConfigError(f"{where}: listen: {error}") from None
     return peer.advertise or (list(own_addresses(listening)) if listening.port else [])

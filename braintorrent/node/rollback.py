@@ -36,7 +36,7 @@ def own_scores(lab: Lab, known: Mapping[str, float], newest: Announcement | None
 
 
 def take(context: Context, outcome: MergeOutcome, *, adopt: bool) -> MergeOutcome:
-    """Put the merged weights into the learner, unless they do worse; what the merge then is. On the learner's thread."""
+    """Put the merged weights into the learner, unless they do worse; what the merge is then. Learner's thread."""
     learner, me = context.lab.learner, context.lab.me
     others = sorted(outcome.included.keys() - {me})
     if not context.lab.peer.rollback or adopt or not others:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -46,10 +47,12 @@ async def train(context: Context, effect: effects.Train) -> None:
     context.activity.begin("evaluating")
     metrics = await context.in_worker(context.activity.timed, "evaluating", context.lab.learner.evaluate)
     context.measured("own", metrics)
-    context.board.add(context.machine.counter + 1, {"training/loss": trained.loss})
+    if not math.isnan(trained.loss):
+        context.board.add(context.machine.counter + 1, {"training/loss": trained.loss})
     score = metrics.get(context.lab.learner.score)
     _warn_without_score(context, metrics)
-    log.info("trained %d steps, loss %.4f%s", trained.steps, trained.loss, _shown(context, score))
+    loss = "" if math.isnan(trained.loss) else f", loss {trained.loss:.4f}"
+    log.info("trained %d steps%s%s", trained.steps, loss, _shown(context, score))
     context.tell(lambda now: context.machine.trained(True, score, now))
 
 
