@@ -62,11 +62,11 @@ def load_checkpoint(path: Path, schema: Schema) -> tuple[Checkpoint | None, str]
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        meta = json.loads(tensors["meta"].tobytes())
+        if meta["format"] != FORMAT:  # before the seal, which another format may have made otherwise
+            return None, f"{path}: format {meta['format']}; this release of braintorrent reads {FORMAT}"
         if tensors.pop("seal").tobytes() != _seal(tensors).tobytes():
             return None, f"{path}: damaged"
-        meta = json.loads(tensors["meta"].tobytes())
-        if meta["format"] != FORMAT:
-            return None, f"{path}: format {meta['format']}; this release of braintorrent reads {FORMAT}"
         if meta["schema"] != schema.digest:
             return None, f"{path}: of another network"
         weights = Weights(schema)

@@ -312,3 +312,30 @@ def test_kill_9_loses_no_blob_whose_digest_was_told(tmp_path):
     store = BlobStore(tmp_path, 1 << 30)
     assert all(store.verify(digest) for digest in {*told, *store.digests()})
     assert {f.name for f in tmp_path.iterdir()} == store.digests()
+
+
+def test_a_linked_blob_outlives_the_store_and_is_not_written_twice(tmp_path):
+    store = BlobStore(tmp_path / "blobs", 1 << 20)
+    first, second = (store.put([text]).digest for text in (b"first", b"second"))
+    name = tmp_path / "latest"
+    for digest in (first, first, second):  # the same again leaves nothing behind
+        store.link(digest, name)
+        assert name.samefile(store.path / digest)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blobs", "latest"]
+    store.remove(second)
+    assert name.read_bytes() == b"second"
+    with pytest.raises(KeyError):
+        store.link(second, name)
+    assert name.read_bytes() == b"second"
+
+
+def test_a_link_onto_another_file_system_is_a_copy_and_a_full_one_keeps_the_old(tmp_path, small_disk):
+    store, name = BlobStore(tmp_path / "blobs", 1 << 23), small_disk / "latest"
+    small, large = (store.put([bytes(size)]).digest for size in (1000, 5 << 20))
+    store.link(small, name)
+    assert name.read_bytes() == bytes(1000)
+    assert name.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(StorageFull, match="make room"):
+        store.link(large, name)
+    assert [path.name for path in small_disk.iterdir()] == ["latest"]
+    assert name.read_bytes() == bytes(1000)
