@@ -18,8 +18,12 @@ VERBS = {
     "trust": "identity",
     "backup": "backup",
     "restore": "backup",
+    "check": "checking",
     "run": "running",
     "status": "watching",
+    "evaluate": "evaluating",
+    "predict": "predicting",
+    "export": "exporting",
     "launch": "launching",
     "demo": "demo",
 }

@@ -27,6 +27,7 @@ from blake3 import blake3
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.contracts import Candidate, Prediction
 from braintorrent.experiments.split import pool, read
+from braintorrent.learning.baseline import train_alone
 from braintorrent.learning.evaluation import mean_metrics
 from braintorrent.learning.merging import merge
 from braintorrent.learning.opening import cores, open_learner, read_weights
@@ -120,13 +121,13 @@ def _score_all(
 
 def _local(folder: Path, versions: int, out: Path) -> None:
     learner = _open(folder)
-    _train(learner, versions)
+    train_alone(learner, versions)
     _save(learner.weights(), out)
 
 
 def _pooled(folders: Sequence[Path], versions: int, out: Path) -> None:
     learner = _open(folders[0], data=pool([_data(f) for f in folders], out.parent / "pooled-data"))
-    _train(learner, versions)
+    train_alone(learner, versions)
     _save(learner.weights(), out)
 
 
@@ -138,7 +139,7 @@ def _fedavg(folders: Sequence[Path], rounds: int, out: Path) -> None:
             clients = []
             for number, learner in enumerate(learners):
                 learner.load(server)
-                _train(learner, 1)
+                train_alone(learner, 1)
                 file = files.enter_context(TemporaryFile())
                 clients.append(_candidate(f"{number:04}", learner, file))
             merge(Method(), None, Candidate("server", 0, -1), clients, server)
@@ -174,11 +175,6 @@ def _open(folder: Path, data: Path | None = None) -> TorchLearner:
 
 def _data(folder: Path) -> Path:
     return folder / load_peer(folder).data
-
-
-def _train(learner: TorchLearner, versions: int) -> None:
-    for _ in range(versions):
-        learner.train(lambda: False, lambda step, steps: None)
 
 
 def _candidate(author: str, learner: TorchLearner, file: IO[bytes]) -> Candidate:

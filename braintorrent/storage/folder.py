@@ -32,6 +32,7 @@ class StatePaths:
         self.ledger, self.checkpoint = path / "ledger.sqlite", path / "checkpoint.safetensors"
         self.blobs, self.models, self.log = path / "blobs", path / "models", path / "log"
         self.tensorboard = path / "tensorboard"  # event files, where tensorboard is installed
+        self.split = path / "split.json"  # which subjects train, validate, test: fixed at the first run
 
 
 class StateFolder(StatePaths):

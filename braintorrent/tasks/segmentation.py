@@ -33,8 +33,10 @@ class Segmentation:
 
     score = "dice"
 
-    def __init__(self, options: Options, folder: Path, device: torch.device, where: str) -> None:
-        self.options, self.folder, self.device, self.where = options, folder, device, where
+    def __init__(
+        self, options: Options, folder: Path, device: torch.device, where: str, split: Path | None = None
+    ) -> None:
+        self.options, self.folder, self.device, self.where, self.split = options, folder, device, where, split
         self._loss = make_loss(options, where)
         self._try_out()
         self._parts: dict[str, list[Case]] = {}
@@ -169,14 +171,16 @@ def _patches(options: Options) -> Compose:
     )
 
 
-def open_task(options: dict[str, Any], data: Path, device: str, where: str) -> Segmentation:
+def open_task(options: dict[str, Any], data: Path, device: str, where: str, split: Path | None = None) -> Segmentation:
     """The task of a lab folder. ConfigError: wrong options (`where` names their place); DataError: wrong scans."""
-    task = open_inference(options, data, device, where)
+    task = open_inference(options, data, device, where, split)
     for part in ("training", "validation"):  # what is wrong with them is said now, not hours later
         task.cases(part)
     return task
 
 
-def open_inference(options: dict[str, Any], data: Path, device: str, where: str) -> Segmentation:
+def open_inference(
+    options: dict[str, Any], data: Path, device: str, where: str, split: Path | None = None
+) -> Segmentation:
     """As `open_task`, but no scan is read before it is asked for."""
-    return Segmentation(validate(Options, options, where), data, torch.device(device), where)
+    return Segmentation(validate(Options, options, where), data, torch.device(device), where, split)
