@@ -158,4 +158,4 @@ def _copy(view: NDArray[Any], like: Any) -> Any:
 
 
 def _array(value: Any) -> NDArray[Any]:
-    return np.array(value.detach().cpu() if hasattr(value, "detach") else value)
+    return np.array(value.detach().cpu().numpy() if hasattr(value, "detach") else value)

@@ -1,5 +1,6 @@
 """What the node tests share: labs of the stand-in task in this process, and a disk that is really full."""
 
+import asyncio
 import subprocess
 
 import pytest
@@ -33,6 +34,19 @@ def folders(tmp_path):
 def labs(folders):
     """The same, opened."""
     return lambda *names, **options: [Lab.open(folder) for folder in folders(*names, **options)]
+
+
+@pytest.fixture
+def until():
+    """Wait for something to become true of a node of this process."""
+
+    async def wait(condition):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.05)
+
+    return wait
 
 
 @pytest.fixture

@@ -80,11 +80,10 @@ def ledger_newest(folder):
         return ledger.newest().version
 
 
-async def test_after_a_restart_the_last_scores_are_known(folders):
+async def test_after_a_restart_the_last_scores_are_known(folders, until):
     (folder,) = folders("lab-a", timing={"alone_after": 0.0})
     async with asyncio.timeout(20), Node(Lab.open(folder)) as node:
-        while status(node)["versions"] < 1:
-            await asyncio.sleep(0.05)
+        await until(lambda: status(node)["versions"] >= 1)
         node.stop()
         await node.finished()
     score = told(StatePaths(folder).models, "latest")["score"]
@@ -92,7 +91,7 @@ async def test_after_a_restart_the_last_scores_are_known(folders):
         assert status(node)["metrics"]["own"] == score
 
 
-async def test_full_disks_for_models_and_curves_do_no_harm(folders, small_disk):
+async def test_full_disks_for_models_and_curves_do_no_harm(folders, small_disk, until):
     (folder,) = folders("lab-a", timing={"alone_after": 0.0}, task={"seconds": 0.05})
     state = StatePaths(folder)
     for place in (state.models, state.tensorboard):
@@ -101,14 +100,12 @@ async def test_full_disks_for_models_and_curves_do_no_harm(folders, small_disk):
     async with asyncio.timeout(20), Node(Lab.open(folder)) as node:
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
             (small_disk / "filler").write_bytes(bytes(4 << 20))
-        while status(node)["versions"] < 3:
-            await asyncio.sleep(0.05)
+        await until(lambda: status(node)["versions"] >= 3)
         assert "make room" in status(node)["notes"]["disk"]
         assert not (state.models / "latest.safetensors").exists()
         (small_disk / "filler").unlink()
         versions = status(node)["versions"]
-        while status(node)["versions"] < versions + 2:
-            await asyncio.sleep(0.05)
+        await until(lambda: status(node)["versions"] >= versions + 2)
         assert "disk" not in status(node)["notes"]
         assert told(state.models, "latest")["score"], "copied, from another file system"
 

@@ -1,4 +1,4 @@
-"""A merge that does worse on own validation cases is undone where the lab asks for it, and never held against anyone."""
+"""A merge that does worse on own validation cases is undone where the lab asks for it, and held against nobody."""
 
 from __future__ import annotations
 
@@ -78,33 +78,29 @@ async def test_a_worse_merge_is_undone_recorded_and_held_against_nobody(labs):
     assert len(evaluated) == 1 + 3 + len(undone)
 
 
-async def test_a_newcomer_that_adopts_never_goes_back(folders):
+async def test_a_newcomer_that_adopts_never_goes_back(folders, until):
     first, second = folders("old", "new", task={"steps": 30, "rate": 0.5}, rollback=True)
     toml = first / "peer.toml"
     toml.write_text(toml.read_text().replace("alone_after = 3.0", "alone_after = 0.0"))
     old, new = Lab.open(first), Lab.open(second)
     async with asyncio.timeout(30), Node(old) as node:
-        while status(node)["versions"] < 1:
-            await asyncio.sleep(0.05)
+        await until(lambda: status(node)["versions"] >= 1)
         async with Node(new) as newcomer:
-            while not status(newcomer)["merges"]:
-                await asyncio.sleep(0.05)
+            await until(lambda: status(newcomer)["merges"])
             assert status(newcomer)["last_merge"]["adopt"]
             assert old.me in status(newcomer)["last_merge"]["included"]
 
 
-async def test_the_same_version_that_was_worse_waits_and_training_goes_on(labs):
+async def test_the_same_version_that_was_worse_waits_and_training_goes_on(labs, until):
     proud, other = labs("proud", "other", task={"steps": 30, "rate": 0.5, "seconds": 0.0}, rollback=True)
     async with asyncio.timeout(30), Node(proud) as node:
         async with Node(other) as peer:
-            while not node.context.machine.table.entry(other.me).worse.counter:
-                await asyncio.sleep(0.05)
+            await until(lambda: node.context.machine.table.entry(other.me).worse.counter)
             peer.stop()
             await peer.finished()
         await asyncio.sleep(0.5)  # what was under way is merged
         versions = status(node)["versions"]
-        while status(node)["versions"] < versions + 3:
-            await asyncio.sleep(0.05)
+        await until(lambda: status(node)["versions"] >= versions + 3)
         with Ledger(proud.state.ledger, read_only=True) as ledger:
             after = [m for version, m in ledger.merges() if version is not None and version.counter > versions + 1]
         assert after == [], "nobody has anything newer"
@@ -119,12 +115,11 @@ async def test_a_lab_without_validation_cases_cannot_judge(labs):
     Lab.open(lab.folder).state.close()  # the folder is free again
 
 
-async def test_a_lab_without_validation_cases_is_told_once(labs, caplog):
+async def test_a_lab_without_validation_cases_is_told_once(labs, caplog, until):
     (lab,) = labs("lab-a", timing={"alone_after": 0.0})
     lab.learner = Unjudged(lab.learner)
     async with asyncio.timeout(20), Node(lab) as node:
-        while status(node)["versions"] < 3:
-            await asyncio.sleep(0.05)
+        await until(lambda: status(node)["versions"] >= 3)
         assert "no validation cases" in status(node)["notes"]["validation"]
     assert sum("no validation cases" in record.getMessage() for record in caplog.records) == 1
     assert told(lab.state.models, "latest")

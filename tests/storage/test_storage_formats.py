@@ -44,6 +44,8 @@ async def test_a_folder_of_an_older_release_goes_on_from_its_version(old):
         before, merges = ledger.newest(), len(ledger.merges())
     assert before.version.counter == 4
     assert merges == 2, "the third waits in the checkpoint"
+    with (old / "peer.toml").open("a") as toml:
+        toml.write("\n[stop]\nversions = 5\n")
     lab = Lab.open(old)
     assert lab.me == before.author
     assert lab.roster.names == "lab-b"
@@ -51,9 +53,6 @@ async def test_a_folder_of_an_older_release_goes_on_from_its_version(old):
         assert status(node)["versions"] == 4
         assert node.context.pending.merge is not None, "training goes on from the checkpoint"
         assert lab.learner.state()["done"] > 0
-        while status(node)["versions"] < 5:
-            await asyncio.sleep(0.05)
-        node.stop()
         await node.finished()
     with Ledger(StatePaths(old).ledger) as ledger:
         assert ledger.check(BlobStore(StatePaths(old).blobs, 1 << 30)) == []
