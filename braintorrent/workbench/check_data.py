@@ -1,0 +1,183 @@
+"""Data, case by case: readable, image and mask in one place, values in the map. One case in memory at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
+from braintorrent.errors import DataError
+from braintorrent.tasks.layouts import Dataset, Entry, open_dataset
+from braintorrent.tasks.layouts.parts import assign
+from braintorrent.tasks.layouts.reading import Scan, decode
+from braintorrent.workbench.check_configuration import Setup
+from braintorrent.workbench.check_findings import Group
+from braintorrent.workbench.check_set import check_parts, check_set
+
+SAME_PLACE = 0.01  # voxels; below it lies what headers in float32 round away
+MISPLACED = 0.5  # voxels; from here on a label names the neighbour's tissue
+
+
+@dataclass(slots=True)
+class Case:
+    """What is remembered of a case once its voxels are gone. counts: label -> voxels, or 1 for a whole image."""
+
+    entry: Entry
+    part: str
+    where: str
+    shape: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+    digest: str = ""  # of the decoded voxels; empty for a constant image, which is like any other
+    counts: Counter[int] = field(default_factory=Counter)
+
+
+def check_data(
+    group: Group, setup: Setup, split: Path, facts: dict[str, Any], progress: Callable[[str, int, int], None]
+) -> bool:
+    """Whether the data can be trained on as it is. split: record of the parts, or where to make one."""
+    if hasattr(setup.plugin, "open_learner"):
+        group.note("data", f"task {setup.federation.kind} looks after its data itself")  # type: ignore[union-attr]
+        return True
+    if not setup.peer.data:
+        group.error("data", "data: names no folder", str(setup.folder / "peer.toml"), "name this lab's scans")
+        return False
+    try:
+        dataset = open_dataset(setup.data)
+        check_parts(group, dataset.entries)
+        parts = assign(dataset, split)
+    except DataError as error:
+        group.error("listing", str(error))
+        return False
+    task = setup.federation.task if setup.federation else {}
+    labels = [str(label) for label in task.get("labels", [])]
+    _label_map(group, dataset, labels, setup.federation_file)
+    cases, total = [], sum(map(len, parts.values()))
+    for part, entries in parts.items():
+        for entry in entries:
+            cases.append(_check_case(group, entry, part, labels, task.get("channels", 1)))
+            progress("reading cases", len(cases), total)
+    if not group.failed:
+        group.ok("cases", f"{total} cases read; every image has its label, in its place and in the map")
+    check_set(group, cases, labels, facts)
+    facts.update(layout=dataset.layout, cases={part: len(entries) for part, entries in parts.items()})
+    return not group.failed
+
+
+def _label_map(group: Group, dataset: Dataset, labels: Sequence[str], federation: Path) -> None:
+    """What the data calls a value, against what the federation calls it. Classes given by name need no order."""
+    by_name = any(isinstance(e.label, tuple) and any(isinstance(c, str) for c in e.label) for e in dataset.entries)
+    if not labels or by_name:
+        return
+    where = f"{dataset.root}; {federation}: task.labels"
+    for value, (own, agreed) in enumerate(zip(dataset.labels, labels, strict=False)):
+        if own.casefold() != agreed.casefold():
+            group.error("label map", f"label {value} is {own!r} in the data's own listing, here {agreed!r} is agreed",
+                        where, "renumber the masks, or agree on another order")  # fmt: skip
+    if len(dataset.labels) > len(labels):
+        group.error("label map", f"the data names {len(dataset.labels)} labels, the federation {len(labels)}", where,
+                    "agree on the labels, or merge them in the masks")  # fmt: skip
+
+
+def _check_case(group: Group, entry: Entry, part: str, labels: Sequence[str], channels: int) -> Case:
+    case = Case(entry, part, named(entry))
+    image = _decoded(group, entry.image, case.where, "image")
+    if image is not None:
+        case.shape, case.spacing = image.shape, image.spacing
+        _check_image(group, case, image, channels)
+    if isinstance(entry.label, tuple):
+        _check_classes(group, case, entry.label, labels)
+    elif entry.label is not None:
+        label = _decoded(group, entry.label, case.where, "label")
+        if label is not None:
+            _check_mask(group, case, label, labels)
+            if image is not None:
+                _check_place(group, case, image, label)
+    elif part != "test":
+        group.error("no label", "the case has no label", case.where, "add it, or take the case out of the listing")
+    return case
+
+
+def named(entry: Entry) -> str:
+    """Listing, row, and the file's name: for the person in front of the screen, never for a log."""
+    return f"{entry.where} ({entry.image.name})" if isinstance(entry.image, Path) else entry.where
+
+
+def _decoded(group: Group, source: Path | np.ndarray, where: str, what: str) -> Scan | None:
+    try:
+        return decode(source)
+    except DataError as error:
+        found = str(error).removeprefix("the file ")
+        group.error("unreadable", f"the {what} {found}", where, "copy it again from its source, or take the case out")
+        return None
+
+
+def _check_image(group: Group, case: Case, image: Scan, channels: int) -> None:
+    voxels = image.voxels
+    if len(voxels) != channels:
+        group.error("channels", f"the image has {len(voxels)} channels; task.channels says {channels}", case.where,
+                    "convert it, or take the case out")  # fmt: skip
+    if not np.isfinite(voxels).all():
+        bad = int(voxels.size - np.isfinite(voxels).sum())
+        group.error("not finite", f"{bad} voxels of the image are not finite (NaN or infinite)", case.where,
+                    "convert it again; fill what was outside the field of view with a number")  # fmt: skip
+    elif voxels.min() == voxels.max():
+        group.warning("constant", f"every voxel of the image is {voxels.flat[0]:g}", case.where,
+                      "look at it: an empty series?")  # fmt: skip
+        return
+    plain = np.ascontiguousarray(voxels, np.float32)
+    case.digest = blake3(repr(plain.shape).encode() + plain.tobytes()).hexdigest()
+
+
+def _check_classes(group: Group, case: Case, classes: Sequence[str | int], labels: Sequence[str]) -> None:
+    for given in classes:
+        index = labels.index(given) if given in labels else given
+        if labels and not (isinstance(index, int) and 0 <= index < len(labels)):
+            group.error("unknown label", f"class {given!r} is unknown; task.labels has {', '.join(labels)}", case.where,
+                        "correct the class, or agree on it with the other labs")  # fmt: skip
+        elif isinstance(index, int):
+            case.counts[index] += 1
+
+
+def _check_mask(group: Group, case: Case, label: Scan, labels: Sequence[str]) -> None:
+    values, counts = np.unique(label.voxels, return_counts=True)
+    known = np.isin(values, np.arange(len(labels))) if labels else np.ones(len(values), bool)
+    case.counts.update({int(v): int(n) for v, n, ok in zip(values, counts, known, strict=True) if ok})
+    if not known.all():
+        shown = ", ".join(f"{value:g}" for value in values[~known][:8])
+        group.error("unknown label", f"label values {shown} are unknown; task.labels has 0 to {len(labels) - 1}",
+                    case.where, "correct the mask, or agree on the label with the other labs")  # fmt: skip
+    elif not values.any():
+        group.warning("empty mask", "no voxel is labelled", case.where, "right if the structure is not there; look")
+
+
+def _check_place(group: Group, case: Case, image: Scan, label: Scan) -> None:
+    """Shapes, then how far apart the two affines put the same corner of the volume."""
+    if image.shape != label.shape:
+        sizes = (" x ".join(map(str, scan.shape)) for scan in (image, label))
+        group.error("shape", "image {} and label {} differ in shape".format(*sizes), case.where,
+                    "resample the label to the image's grid")  # fmt: skip
+        return
+    if image.affine is None or label.affine is None or np.allclose(image.affine, label.affine, rtol=0, atol=1e-6):
+        return
+    corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array([*image.shape, 1, 1][:3]) - 1)
+    moved = np.hstack([corners, np.ones((8, 1))]) @ (image.affine - label.affine).T[:, :3]
+    millimetres = float(np.linalg.norm(moved, axis=1).max())
+    away = millimetres / (min(image.spacing) or 1.0)
+    where = f"the label lies up to {away:.2g} voxels ({millimetres:.3g} mm) from its image"
+    if away > MISPLACED:
+        ways = ["".join(_axes(scan.affine)) for scan in (image, label)]
+        turned = f"; orientation {ways[0]} and {ways[1]}" if ways[0] != ways[1] else ""
+        group.error("affine", where + turned, case.where, "resample the label to the image's grid, or mend its header")
+    elif away > SAME_PLACE:
+        group.warning("affine", where, case.where, "copy the image's affine into the label if both show one grid")
+
+
+def _axes(affine: np.ndarray | None) -> tuple[str, ...]:
+    from nibabel.orientations import aff2axcodes
+
+    return tuple(str(code) for code in aff2axcodes(affine))
