@@ -14,11 +14,15 @@ do. They name rows and positions, never a scan's file name, which may identify a
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from braintorrent.errors import DataError
+
+LAYOUTS = ("decathlon", "manifest", "medmnist", "folders", "dicom", "classes")  # the first that recognises it reads it
 PARTS = ("training", "validation", "test")
 
 
@@ -48,3 +52,23 @@ class Dataset:
     entries: tuple[Entry, ...]
     labels: tuple[str, ...] = ()
     modality: tuple[str, ...] = ()
+
+
+def open_dataset(path: Path) -> Dataset:
+    """List the data at `path`, a folder or a manifest or .npz file; DataError says what is wrong with it.
+
+    A layout's module offers `recognises(path) -> bool`, cheap and without a guess at content, and `read(path)`.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; data = names the folder (or file) that holds the scans")
+    for name in LAYOUTS:
+        layout = importlib.import_module(f"{__name__}.{name}")
+        if layout.recognises(path):
+            dataset: Dataset = layout.read(path)
+            if not dataset.entries:
+                raise DataError(f"{path}: no cases in it ({name} layout)")
+            return dataset
+    raise DataError(
+        f"{path}: no known layout; accepted are dataset.json (Decathlon), images/ with labels/, one CSV or TSV file "
+        "with the columns image,label, folders of images by class, a MedMNIST .npz, a folder of DICOM files per case"
+    )
