@@ -60,11 +60,12 @@ def _inference(options: Options) -> Config:
 def _data_format(options: Options) -> dict[str, Any]:
     """Shapes, types and the meaning of channels of what goes into the network and comes out of it."""
     common = {"type": "image", "dtype": "float32", "spatial_shape": list(options.patch), "is_patch_data": True}
-    channels = {str(index): f"image {index}" for index in range(options.channels)}
+    names = options.modality or [f"image {index}" for index in range(options.channels)]
+    channels = {str(index): name for index, name in enumerate(names)}
     return {
         "inputs": {
             "image": {
-                **common, "format": "magnitude", "modality": "any", "num_channels": options.channels,
+                **common, "format": "magnitude", "modality": ", ".join(options.modality) or "any", "num_channels": options.channels,
                 "value_range": [], "channel_def": channels,
             }
         },

@@ -11,6 +11,7 @@ here, so that none of them can differ from the others in a voxel.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ Config = dict[str, Any]
 WINDOWS_AT_ONCE = 16
 # The default of `labels` is announced to change with every Orientationd, although it is given.
 warnings.filterwarnings("ignore", message=".*Orientationd.*", category=FutureWarning)
+# MONAI tries each DICOM decoder that it knows of, and reports on those that are not there.
+warnings.filterwarnings("ignore", message="NvImgCodec")
+logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
 
 
 def reading(options: Options, keys: list[str]) -> list[Config]:
@@ -120,7 +124,7 @@ class Segmenter:
             except Exception as error:  # each reader library fails in its own way
                 raise DataError(f"{where}: not readable as an image ({type(error).__name__})") from None
             check_image(data["image"], where, self.options)
-            affine = np.array(data["image"].affine, dtype=float)
+            affine = data["image"].affine.numpy().astype(float)
             data = self._preprocessing(data, start=read)
             model.eval()
             with torch.inference_mode():

@@ -119,7 +119,7 @@ def _evaluate_learner(lab: Opened, part: str | None, progress: Progress) -> Repo
 
 def _learner(lab: Opened) -> Any:
     method = plugins.load("methods", lab.federation.method.name).create(**lab.federation.method.options)
-    return open_learner(lab.federation, lab.peer, lab.folder, method)
+    return open_learner(lab.federation, lab.peer, lab.folder, method, lab.state.split)
 
 
 def _alone(lab: Opened, progress: Progress) -> Kept:

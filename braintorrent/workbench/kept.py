@@ -68,7 +68,7 @@ def find(lab: Opened, wanted: str | None = None) -> Kept:
             return Kept(name, path, said=_said(path))
     if wanted is None and (newest := _newest(lab)) is not None:
         return newest
-    there = ", ".join(sorted(path.stem for path in lab.state.models.glob("*.safetensors")) if wanted else [])
+    there = ", ".join(name for name in KEPT if wanted and (lab.state.models / f"{name}.safetensors").is_file())
     what = f"no model {wanted} is kept" if wanted else "no model yet"
     raise ConfigError(f"{lab.folder}: {what}; {f'there are: {there}' if there else f'braintorrent run {lab.folder}'}")
 
