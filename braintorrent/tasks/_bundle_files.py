@@ -65,8 +65,8 @@ def _data_format(options: Options) -> dict[str, Any]:
     return {
         "inputs": {
             "image": {
-                **common, "format": "magnitude", "modality": ", ".join(options.modality) or "any", "num_channels": options.channels,
-                "value_range": [], "channel_def": channels,
+                **common, "format": "magnitude", "modality": ", ".join(options.modality) or "any",
+                "num_channels": options.channels, "value_range": [], "channel_def": channels,
             }
         },
         "outputs": {
