@@ -7,7 +7,7 @@ None of them knows the network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -69,6 +69,15 @@ class Prediction:
     image: np.ndarray | None = None
     truth: np.ndarray | None = None
     output: np.ndarray | None = None
+
+
+def mean_metrics(predictions: Iterable[Prediction]) -> dict[str, float]:
+    """Mean of each metric over the cases that have it: a class absent from a case says nothing about it."""
+    values: dict[str, list[float]] = {}
+    for prediction in predictions:
+        for name, value in prediction.metrics.items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(found) / len(found) for name, found in values.items()}
 
 
 class Task(Protocol):

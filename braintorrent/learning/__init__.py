@@ -3,7 +3,6 @@
 contract.py    what a Learner is
 opening.py     federation and peer folder -> Learner
 learner.py     a Task trained with torch (imported only when a task needs it)
-evaluation.py  metrics over cases
 merging.py     blobs of other labs into one's own weights
 """
 

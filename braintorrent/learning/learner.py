@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from braintorrent.contracts import Prediction, Task, Trained
 from braintorrent.errors import Diverged
-from braintorrent.learning.evaluation import mean_metrics
 from braintorrent.methods import Method
 from braintorrent.weights import Schema, Weights
 from braintorrent.weights.modules import FlatModel
@@ -95,8 +94,9 @@ class TorchLearner:
         return report
 
     def evaluate(self) -> dict[str, float]:
-        """Mean metrics on this lab's validation cases; empty without any."""
-        return mean_metrics(self.predict("validation"))
+        """The task's summary of this lab's validation cases; empty without any."""
+        predictions = self.predict("validation")
+        return self.task.summary(predictions) if predictions else {}
 
     def predict(self, part: str, *, arrays: bool = False) -> list[Prediction]:
         """The current model on each case of "training", "validation" or "test"."""

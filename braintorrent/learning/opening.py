@@ -16,11 +16,14 @@ from braintorrent.methods import Method
 from braintorrent.weights import Schema, Weights
 
 
-def open_learner(federation: Federation, peer: Peer, folder: Path, method: Method) -> Learner:
+def open_learner(
+    federation: Federation, peer: Peer, folder: Path, method: Method, split: Path | None = None
+) -> Learner:
     """The lab's model and data, at the agreed initial weights, or a LocalError in one line.
 
-    A task plug-in offers either `open_task(options, data, device, where)` -> contracts.Task, trained here with
-    torch, or `open_learner(options, data, start, seed, where)` -> learning.Learner. Sets torch's threads.
+    A task plug-in offers either `open_task(options, data, device, where, split)` -> contracts.Task, trained here with
+    torch, or `open_learner(options, data, start, seed, where)` -> learning.Learner. split: the record of which
+    subjects train, validate and test; made if missing. Sets torch's threads.
     """
     path = federation_path(folder)
     plugin = plugins.load("tasks", federation.kind)
@@ -34,9 +37,9 @@ def open_learner(federation: Federation, peer: Peer, folder: Path, method: Metho
 
         from braintorrent.learning.learner import TorchLearner
 
-        device = _device(peer.device, folder)
-        torch.set_num_threads(_threads(peer, folder))
-        task = plugin.open_task(federation.task, data, device, where)
+        device = device_of(peer.device, folder)
+        torch.set_num_threads(threads_of(peer, folder))
+        task = plugin.open_task(federation.task, data, device, where, split)
         learner = TorchLearner(
             task, method, federation.start.seed, seed, peer.after_merge, _precision(peer, device, folder)
         )
@@ -74,15 +77,34 @@ def _start(learner: Learner, start: StartSection, path: Path) -> None:
         )  # fmt: skip
 
 
-def _device(name: str, folder: Path) -> str:
+def device_of(name: str, folder: Path) -> str:
+    """torch's device for a name of peer.toml, or a ConfigError if this machine has none such."""
     import torch
 
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if processes()[1] > 1:
+        return _own_device(name, folder)
     if name == "auto":
         return "cuda" if cuda else "mps" if mps else "cpu"
     if (name.startswith("cuda") and not cuda) or (name == "mps" and not mps):
         raise ConfigError(f'{folder / "peer.toml"}: device: {name} is not available here; "auto" takes what there is')
     return name
+
+
+def _own_device(name: str, folder: Path) -> str:
+    """The device of one of several processes: a GPU each, or all the processor."""
+    import torch
+
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    wanted, there = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if name not in ("auto", "cuda") or wanted > there:
+        raise ConfigError(
+            f'{folder / "peer.toml"}: device: {name} is not for {wanted} processes here: "cuda" gives each a GPU of '
+            f'its own, of which there are {there}; "cpu" needs none'
+        )
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    return f"cuda:{os.environ['LOCAL_RANK']}"
 
 
 def _precision(peer: Peer, device: str, folder: Path) -> Literal["float32", "bfloat16"]:
@@ -96,12 +118,17 @@ def _precision(peer: Peer, device: str, folder: Path) -> Literal["float32", "bfl
     return "bfloat16" if peer.precision == "bfloat16" or (peer.precision == "auto" and cuda and able) else "float32"
 
 
-def _threads(peer: Peer, folder: Path) -> int:
+def threads_of(peer: Peer, folder: Path) -> int:
     """Under "auto", cores divided by the peers on this host: the peer folders side by side under one federation."""
     if peer.threads != "auto":
         return peer.threads
     neighbours = len(list(folder.resolve().parent.glob("*/peer.toml")))
-    return max(1, cores() // max(1, neighbours))
+    return max(1, cores() // max(1, neighbours) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def processes() -> tuple[int, int]:
+    """(rank, number) of this process among those that torchrun, or `accelerate launch`, started for this lab."""
+    return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if "TORCHELASTIC_RUN_ID" in os.environ else (0, 1)
 
 
 def cores() -> int:

@@ -63,9 +63,10 @@ class Lab:
             identity = make_identity(state)
             roster = Roster(state.roster)
             method = plugins.load("methods", federation.method.name).create(**federation.method.options)
-            learner = bring(federation, peer, folder, method)
+            learner = bring(federation, peer, folder, method, state.split)
             start = learner.weights().digest
-            agreed = agreement(federation, {"start.weights": start, "task.schema": learner.schema.digest})
+            facts = {"start.weights": start, "task.schema": learner.schema.digest, **getattr(learner, "facts", {})}
+            agreed = agreement(federation, facts)
         except BaseException:
             state.close()
             raise

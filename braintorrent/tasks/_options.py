@@ -24,6 +24,7 @@ class Options(Section):
     kind: Literal["segmentation"]
     labels: list[str] = Field(min_length=2, max_length=256, description="class names; the index is the label's value")
     channels: int = Field(1, ge=1, description="channels of an image")
+    modality: list[str] = Field(default_factory=list, description="of each channel; compared with the data's listing")
     dims: Literal[2, 3] = Field(3, description="2: a network on slices along the last axis; 3: on volumes")
     spacing: list[float] | None = Field(None, description="voxel size in mm to resample to; left out: as stored")
     network: str = Field("UNet", description="a class of monai.networks.nets")
@@ -42,6 +43,13 @@ class Options(Section):
     flip: float = Field(0.5, ge=0, le=1, description="chance to mirror a patch left to right")
     intensity: float = Field(0.1, ge=0, lt=1, description="random scale and shift of intensities, at most")
     overlap: float = Field(0.25, ge=0, lt=1, description="overlap of inference windows")
+
+    @field_validator("modality")
+    @classmethod
+    def _one_modality_per_channel(cls, modality: list[str], info: ValidationInfo) -> list[str]:
+        if modality and len(modality) != info.data.get("channels", len(modality)):
+            raise ValueError(f"names {len(modality)} channels, channels says {info.data['channels']}")
+        return modality
 
     @field_validator("patch")
     @classmethod

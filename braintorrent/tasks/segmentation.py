@@ -1,4 +1,4 @@
-"""Segmentation with MONAI: labelled volumes in a Decathlon folder, any network of monai.networks.nets.
+"""Segmentation with MONAI: scans with masks in any layout, any network of monai.networks.nets.
 
 Shapes: B batch, C image channels, K classes, patch = task.patch.
     batch      {"image": float32 [B, C, *patch], "label": uint8 [B, 1, *patch]}
@@ -10,7 +10,8 @@ All randomness of a training batch follows from (seed, step): a checkpoint needs
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ import torch
 from monai.transforms import Compose, RandCropByPosNegLabeld, RandFlipd, RandScaleIntensityd, RandShiftIntensityd
 
 from braintorrent.config import validate
-from braintorrent.contracts import Prediction
+from braintorrent.contracts import Prediction, mean_metrics
 from braintorrent.errors import ConfigError
 from braintorrent.tasks._bundle_files import bundle_files
-from braintorrent.tasks._cases import Case, load_cases
+from braintorrent.tasks._cases import Case, list_cases, load_cases
 from braintorrent.tasks._measures import Measures, dice, measures
 from braintorrent.tasks._options import Options, make_loss, make_network, make_optimiser
 from braintorrent.tasks._pipeline import Segmenter, inferer, instantiate, patch_3d
+from braintorrent.tasks.layouts import Entry
 
 
 class Segmentation:
@@ -56,8 +58,12 @@ class Segmentation:
     def cases(self, part: str) -> list[Case]:
         """The preprocessed cases of "training", "validation" or "test"; read when first asked for, then kept."""
         if part not in self._parts:
-            self._parts[part] = load_cases(self.folder, part, self.options)
+            self._parts[part] = load_cases(self._listed[part], self.options)
         return self._parts[part]
+
+    @cached_property
+    def _listed(self) -> dict[str, list[Entry]]:
+        return list_cases(self.folder, self.split, self.options)
 
     def network(self, seed: int) -> torch.nn.Module:
         """A freshly initialised network on the device; weights are drawn on the CPU, from `seed` alone."""
@@ -99,6 +105,10 @@ class Segmentation:
         model.eval()
         with torch.inference_mode():
             return [self._predict(model, case, arrays) for case in self.cases(part)]
+
+    def summary(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """Means over cases, each metric over those that have it."""
+        return mean_metrics(predictions)
 
     def measure(self, model: torch.nn.Module, part: str) -> Iterator[tuple[str, Measures]]:
         """Case by case (name, label -> measures): Dice as in `evaluate`, distances and volumes in mm and mL.

@@ -12,7 +12,7 @@ from torch import nn
 
 from braintorrent import plugins
 from braintorrent.config import Federation, Peer
-from braintorrent.contracts import Prediction
+from braintorrent.contracts import Prediction, mean_metrics
 from braintorrent.errors import ConfigError, Diverged
 from braintorrent.learning.contract import Learner
 from braintorrent.learning.learner import TorchLearner
@@ -49,6 +49,9 @@ class Regression:
         model.eval()
         with torch.no_grad():
             return [Prediction(f"{part} 0", {"fit": -self.loss(model, self.batch(99, n)).item()}) for n in range(2)]
+
+    def summary(self, predictions: Any) -> dict[str, float]:
+        return mean_metrics(predictions)
 
 
 def go_on() -> bool:
@@ -198,7 +201,7 @@ def test_metrics_are_means_over_cases() -> None:
 def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     class Plugin:
         @staticmethod
-        def open_task(options: dict[str, Any], data: Path, device: str, where: str) -> Regression:
+        def open_task(options: dict[str, Any], data: Path, device: str, where: str, split: Path | None) -> Regression:
             return Regression()
 
     monkeypatch.setattr(plugins, "load", lambda kind, name: Plugin)

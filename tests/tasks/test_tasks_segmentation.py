@@ -75,14 +75,19 @@ def test_scans_that_cannot_be_used_are_refused_without_their_names(
     save(folder, "imagesTr/training0.nii.gz", np.zeros((16, 18, 14, 2), np.float32))
     refused("the image has 2 channels; task.channels says 1")
     label.unlink()
-    rewrite(folder, training=[])
-    refused("no training cases")
+    rewrite(folder, training=[], validation=[], test=[])
+    refused("no cases in it")
     rewrite(folder, training=["only a path"])
     refused("training case 0: needs an image and a label")
     (folder / "dataset.json").write_text("[")
     refused("dataset.json: not readable")
     (folder / "dataset.json").unlink()
-    refused("dataset.json: no such file")
+    refused("imagesTr: file 2 by name has none of the same name in labelsTr/")
+    (folder / "imagesTr").rename(folder / "scans")
+    refused('classes layout: its cases have classes; task.kind = "segmentation" needs a mask file for each')
+    for scan in folder.glob("*/*"):
+        scan.unlink()
+    refused("no known layout; accepted are dataset.json")
 
 
 def test_a_batch_follows_from_seed_and_step_alone(options: dict[str, Any], folder: Path) -> None:
@@ -163,11 +168,60 @@ def test_scans_smaller_than_a_patch_are_padded(options: dict[str, Any], folder: 
     assert task.evaluate(task.network(0), "validation")[0].metrics["dice"] >= 0
 
 
-def test_a_part_without_cases_is_empty(options: dict[str, Any], folder: Path, rewrite: Any) -> None:
+def test_what_the_listing_lacks_is_dealt_out_of_its_training_cases(
+    options: dict[str, Any], folder: Path, rewrite: Any, tmp_path: Path
+) -> None:
     rewrite(folder, validation=[], test=["imagesTs/unlabelled.nii.gz"])
+
+    def names() -> list[list[str]]:
+        opened = plugins.load("tasks", "segmentation").open_task(
+            options, folder, "cpu", "task", tmp_path / "state" / "split.json"
+        )
+        return [[case.name for case in opened.cases(part)] for part in ("training", "validation", "test")]
+
+    dealt = names()
+    assert sorted(name for part in dealt for name in part) == [f"training case {number}" for number in range(3)]
+    assert [len(part) for part in dealt] == [1, 1, 1]
+    assert names() == dealt
+
+
+def test_a_part_without_cases_is_empty(options: dict[str, Any], folder: Path, rewrite: Any) -> None:
+    rewrite(folder, test=["imagesTs/unlabelled.nii.gz"])
     task = open_task(options, folder)
-    assert task.evaluate(task.network(0), "validation") == []
     assert task.evaluate(task.network(0), "test") == []
+    assert task.summary([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("listed", "agreed", "said"),
+    [
+        ({"labels": {"0": "background", "1": "core"}}, {}, "dataset.json maps 1 to core, task.labels to ball"),
+        ({"labels": {"background": 0, "BALL": 1, "tail": 2}}, {}, "dataset.json maps 2 to tail, task.labels to core"),
+        ({"modality": {"0": "CT"}}, {"modality": ["T1"]}, "dataset.json maps 0 to CT, task.modality to T1"),
+        ({"modality": {"0": "T1", "1": "T2"}}, {}, "has 2 channels in its modality; task.channels says 1"),
+        ({"labels": {"0": "background", "2": "core"}}, {}, "labels: value 1 has no name; name every value from 0 up"),
+    ],
+)  # fmt: skip
+def test_a_listing_that_names_things_otherwise_is_refused(
+    options: dict[str, Any], folder: Path, rewrite: Any, listed: dict[str, Any], agreed: dict[str, Any], said: str
+) -> None:
+    rewrite(folder, **listed)
+    with pytest.raises(DataError, match=f"^{folder}.*{said}$"):
+        open_task(options | agreed, folder)
+
+
+def test_modality_names_every_channel(options: dict[str, Any], folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"modality: .*names 2 channels, channels says 1"):
+        open_task(options | {"modality": ["T1", "T2"]}, folder)
+
+
+def test_classes_are_no_masks(options: dict[str, Any], folder: Path) -> None:
+    (folder / "dataset.json").unlink()
+    (folder / "cases.csv").write_text("image,label\nimagesTr/training0.nii.gz,ball\n")
+    with pytest.raises(
+        DataError, match=r'its cases have classes; task.kind = "segmentation" needs a mask file for each'
+    ):
+        open_task(options, folder)
 
 
 def test_the_same_seed_gives_the_same_network(options: dict[str, Any], folder: Path) -> None:

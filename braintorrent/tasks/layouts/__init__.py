@@ -42,6 +42,11 @@ class Entry:
     subject: str
     part: str = ""
 
+    @property
+    def place(self) -> str:
+        """The row or position in its listing, as "training case 3"."""
+        return self.where.rpartition(": ")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:

@@ -22,7 +22,7 @@ def read(path: Path) -> Dataset:
     for part, folder in _classes(path):
         for number, image in enumerate(_images(folder), 1):
             name = stem(image.name) if part else f"{folder.name}/{stem(image.name)}"
-            where = f"{path}: {folder.relative_to(path)}: image {number}"
+            where = f"{path}: {folder.relative_to(path)} image {number}"
             entries.append(Entry(where, image, (folder.name,), f"{part}/{folder.name}/{name}", part))
     labels = sorted({label for entry in entries for label in entry.label or ()})  # type: ignore[type-var, union-attr]
     return Dataset(path, "classes", tuple(entries), tuple(map(str, labels)))

@@ -66,7 +66,7 @@ def _given(entries: Iterable[Entry]) -> tuple[dict[str, str], tuple[str, ...]]:
             if before.part != entry.part:
                 raise DataError(
                     f"{entry.where}: its subject is in {entry.part} here and in {before.part} at "
-                    f"{_place(before)}; keep a subject's cases in one part"
+                    f"{before.place}; keep a subject's cases in one part"
                 )
     given = {s: e.part for s, e in first.items() if not (e.part == "training" and open_parts)}
     return {entry.subject: given.get(entry.subject, "") for entry in entries}, open_parts
@@ -103,10 +103,6 @@ def _deal(subjects: Iterable[str], known: Mapping[str, str], open_parts: tuple[s
 
 def _digest(text: str) -> str:
     return blake3(text.encode(errors="surrogateescape")).hexdigest(16)
-
-
-def _place(entry: Entry) -> str:
-    return entry.where.rpartition(": ")[2]
 
 
 def _read(record: Path) -> dict[str, str]:
