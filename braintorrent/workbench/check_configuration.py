@@ -146,12 +146,12 @@ def _start_weights(group: Group, federation: Federation, path: Path) -> None:
 def _key(group: Group, folder: Path) -> None:
     path = StatePaths(folder).key
     if not path.exists():
-        group.note("key", "no key yet; it is made at the first start", do=f"braintorrent id {folder}")
+        group.note("private key", "no key yet; it is made at the first start", do=f"braintorrent id {folder}")
         return
     try:
         Identity.load(path)
     except IdentityError as error:
-        group.error("key", str(error))
+        group.error("private key", str(error))
 
 
 def _roster(group: Group, folder: Path) -> Roster | None:

@@ -12,7 +12,7 @@ import numpy as np
 from blake3 import blake3
 
 from braintorrent.errors import DataError
-from braintorrent.tasks.layouts import Dataset, Entry, open_dataset
+from braintorrent.tasks.layouts import PARTS, Dataset, Entry, open_dataset
 from braintorrent.tasks.layouts.parts import assign
 from braintorrent.tasks.layouts.reading import Scan, decode
 from braintorrent.workbench.check_configuration import Setup
@@ -48,11 +48,10 @@ def check_data(
         return False
     try:
         dataset = open_dataset(setup.data)
-        check_parts(group, dataset.entries)
-        parts = assign(dataset, split)
     except DataError as error:
-        group.error("listing", str(error))
+        group.error("listing", str(error), do=f"see `data` in {setup.folder / 'peer.toml'}")
         return False
+    parts = _parts(group, dataset, split)
     task = setup.federation.task if setup.federation else {}
     labels = [str(label) for label in task.get("labels", [])]
     _label_map(group, dataset, labels, setup.federation_file)
@@ -66,6 +65,21 @@ def check_data(
     check_set(group, cases, labels, facts)
     facts.update(layout=dataset.layout, cases={part: len(entries) for part, entries in parts.items()})
     return not group.failed
+
+
+def _parts(group: Group, dataset: Dataset, split: Path) -> dict[str, list[Entry]]:
+    """The parts as a run would deal them; where it would refuse to, as listed."""
+    bare = [entry for entry in dataset.entries if entry.label is None]
+    if bare:
+        group.note("no label", f"{len(bare)} cases have no label: nobody trains or measures on them", bare[0].where)
+    check_parts(group, dataset.entries)
+    try:
+        return assign(dataset, split)
+    except DataError as error:
+        if not group.failed:
+            group.error("parts", str(error))
+        labelled = [entry for entry in dataset.entries if entry.label is not None]
+        return {part: [entry for entry in labelled if (entry.part or "training") == part] for part in PARTS}
 
 
 def _label_map(group: Group, dataset: Dataset, labels: Sequence[str], federation: Path) -> None:
@@ -91,14 +105,12 @@ def _check_case(group: Group, entry: Entry, part: str, labels: Sequence[str], ch
         _check_image(group, case, image, channels)
     if isinstance(entry.label, tuple):
         _check_classes(group, case, entry.label, labels)
-    elif entry.label is not None:
+    elif isinstance(entry.label, Path):
         label = _decoded(group, entry.label, case.where, "label")
         if label is not None:
             _check_mask(group, case, label, labels)
             if image is not None:
                 _check_place(group, case, image, label)
-    elif part != "test":
-        group.error("no label", "the case has no label", case.where, "add it, or take the case out of the listing")
     return case
 
 

@@ -112,12 +112,13 @@ def _memory(group: Group, facts: dict[str, Any], available: int | None, nbytes: 
 
 def _gpu_memory(group: Group, facts: dict[str, Any]) -> None:
     """What the steps took of a GPU. One that is too small has failed them already."""
+    if not str(facts.get("device")).startswith("cuda"):
+        return
     import torch
 
-    if str(facts.get("device")).startswith("cuda"):
-        used, (_, total) = torch.cuda.max_memory_reserved(), torch.cuda.mem_get_info()
-        facts.update(gpu_memory_bytes=used, gpu_memory_total_bytes=total)
-        group.ok("memory", f"and {used / GIB:.2f} of the {total / GIB:.1f} GiB of the GPU")
+    used, (_, total) = torch.cuda.max_memory_reserved(), torch.cuda.mem_get_info()
+    facts.update(gpu_memory_bytes=used, gpu_memory_total_bytes=total)
+    group.ok("memory", f"and {used / GIB:.2f} of the {total / GIB:.1f} GiB of the GPU")
 
 
 def available_memory() -> int | None:
@@ -163,11 +164,11 @@ def _disk(group: Group, setup: Setup, facts: dict[str, Any], nbytes: int) -> Non
     needed = nbytes * (others + KEPT)
     facts.update(disk_free_bytes=free, disk_needed_bytes=needed)
     if needed > free + stored:
-        group.error("disk", f"{needed / GIB:.2f} GiB are needed for the models of {others} other labs, "
+        group.error("disk", f"{needed / GIB:.2f} GiB are needed for the models of {others + 1} labs, "
                     f"{free / GIB:.2f} GiB are free", str(state), "make room, or move the peer folder")  # fmt: skip
     elif needed > bound:
         group.error("disk", f"disk_gib = {setup.peer.disk_gib:g} is less than the {needed / GIB:.2f} GiB needed for "
-                    f"{others} other labs", str(setup.folder / "peer.toml"), "raise disk_gib")  # fmt: skip
+                    f"the models of {others + 1} labs", str(setup.folder / "peer.toml"), "raise disk_gib")  # fmt: skip
     elif bound > free + stored:
         group.warning("disk", f"disk_gib allows {setup.peer.disk_gib:g} GiB of models, {free / GIB:.2f} GiB are free",
                       str(state), "make room, or lower disk_gib")  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def _labels(group: Group, cases: Sequence[Case], labels: Sequence[str], facts: d
         voxels[case.part].update(case.counts)
     values = range(len(labels)) if labels else sorted(set().union(*seen.values()))
     names = {value: labels[value] if labels else str(value) for value in values}
-    masks = any(case.counts and max(case.counts.values()) > 1 for case in cases)
+    masks = any(isinstance(case.entry.label, Path) for case in cases)
     facts["labels"] = {
         name: {"cases": {part: seen[part][value] for part in PARTS if seen[part]}}
         | ({"voxels": {part: voxels[part][value] for part in PARTS if voxels[part]}} if masks else {})
