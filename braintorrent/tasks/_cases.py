@@ -44,7 +44,8 @@ def list_cases(data: Path, split: Path | None, options: Options) -> dict[str, li
     parts = assign(dataset, split)
     if not all(isinstance(entry.label, Path) for entries in parts.values() for entry in entries):
         raise DataError(
-            f'{dataset.root}: its cases have classes; task.kind = "segmentation" needs a mask file for each'
+            f"{dataset.root}: {dataset.layout} layout: its cases have classes; "
+            'task.kind = "segmentation" needs a mask file for each'
         )
     return parts
 

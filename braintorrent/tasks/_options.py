@@ -1,12 +1,7 @@
-"""The options of a segmentation task, and what they name: a network, a loss and an optimiser, by class name.
-
-Whatever a class does not accept is a ConfigError that names the key; nothing is guessed later, in training.
-"""
+"""The options of a segmentation task, and what they name: a network and a loss, by class name."""
 
 from __future__ import annotations
 
-import inspect
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import monai.losses
@@ -15,7 +10,7 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 
 from braintorrent.config import Section
-from braintorrent.errors import ConfigError
+from braintorrent.tasks._building import build, class_of, taken
 
 
 class Options(Section):
@@ -69,46 +64,17 @@ class Options(Section):
 
 def make_network(options: Options, where: str) -> torch.nn.Module:
     """A freshly initialised network or a ConfigError that names what is wrong."""
-    cls = _class(monai.networks.nets, options.network, torch.nn.Module, f"{where}: network")
-    return _build(cls, network_arguments(options), f"{where}: network_args")
+    cls = class_of(monai.networks.nets, options.network, torch.nn.Module, f"{where}: network")
+    return build(cls, network_arguments(options), f"{where}: network_args")
 
 
 def network_arguments(options: Options) -> dict[str, Any]:
     """network_args, and what follows from the other options where the class takes it."""
-    accepted = inspect.signature(getattr(monai.networks.nets, options.network)).parameters
     known = {"spatial_dims": options.dims, "in_channels": options.channels, "out_channels": len(options.labels)}
-    return {**{key: value for key, value in known.items() if key in accepted}, **options.network_args}
+    return {**taken(getattr(monai.networks.nets, options.network), known), **options.network_args}
 
 
 def make_loss(options: Options, where: str) -> torch.nn.Module:
     """The loss: called with logits [B, classes, ...] and labels [B, 1, ...]."""
-    cls = _class(monai.losses, options.loss, torch.nn.Module, f"{where}: loss")
-    return _build(cls, options.loss_args, f"{where}: loss_args")
-
-
-def make_optimiser(options: Options, parameters: Any, where: str) -> torch.optim.Optimizer:
-    """The optimiser of `parameters`."""
-    cls = _class(torch.optim, options.optimiser, torch.optim.Optimizer, f"{where}: optimiser")
-    arguments = {"lr": options.lr, **options.optimiser_args}
-    return _build(lambda **kw: cls(parameters, **kw), arguments, f"{where}: optimiser_args", signature=cls)
-
-
-def _class(module: Any, name: str, base: type, where: str) -> Any:
-    cls = getattr(module, name, None)
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        every = sorted(n for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, base))
-        near = get_close_matches(name, every, n=3, cutoff=0.4) or every[:5]
-        raise ConfigError(f"{where}: no class {name!r} in {module.__name__}; did you mean {', '.join(near)}?")
-    return cls
-
-
-def _build(make: Any, arguments: dict[str, Any], where: str, signature: Any = None) -> Any:
-    accepted = inspect.signature(signature or make).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
-        for key in arguments:
-            if key not in accepted:
-                raise ConfigError(f"{where}: unknown argument {key!r}; allowed: {', '.join(accepted)}")
-    try:
-        return make(**arguments)
-    except Exception as error:  # a class from outside may refuse its arguments with anything
-        raise ConfigError(f"{where}: {error}") from None
+    cls = class_of(monai.losses, options.loss, torch.nn.Module, f"{where}: loss")
+    return build(cls, options.loss_args, f"{where}: loss_args")

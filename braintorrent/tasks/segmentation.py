@@ -22,10 +22,11 @@ from monai.transforms import Compose, RandCropByPosNegLabeld, RandFlipd, RandSca
 from braintorrent.config import validate
 from braintorrent.contracts import Prediction, mean_metrics
 from braintorrent.errors import ConfigError
+from braintorrent.tasks._building import first_line, make_optimiser
 from braintorrent.tasks._bundle_files import bundle_files
 from braintorrent.tasks._cases import Case, list_cases, load_cases
 from braintorrent.tasks._measures import Measures, dice, measures
-from braintorrent.tasks._options import Options, make_loss, make_network, make_optimiser
+from braintorrent.tasks._options import Options, make_loss, make_network
 from braintorrent.tasks._pipeline import Segmenter, inferer, instantiate, patch_3d
 from braintorrent.tasks.layouts import Entry
 
@@ -158,10 +159,9 @@ class Segmentation:
                     raise ValueError(f"the output is {list(logits.shape)}, labels are {len(options.labels)}")
                 self._loss(logits, image[:, :1].to(torch.uint8))
         except Exception as error:  # networks and losses complain with anything
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ConfigError(
                 f"{self.where}: network {options.network} and loss {options.loss} do not work on a patch of "
-                f"{options.patch}: {reason}"
+                f"{options.patch}: {first_line(error)}"
             ) from None
 
 

@@ -1,0 +1,61 @@
+"""What options name by class: a network, a loss, an optimiser, with arguments from a TOML table.
+
+Whatever a class does not accept is a ConfigError that names the key; nothing is guessed later, in training.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from braintorrent.errors import ConfigError
+
+
+def class_of(module: ModuleType, name: str, base: type, where: str) -> Any:
+    """The class `name` of a module, a kind of `base`; ConfigError suggests others."""
+    cls = getattr(module, name, None)
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        every = sorted(n for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, base))
+        near = get_close_matches(name, every, n=3, cutoff=0.4) or every[:5]
+        raise ConfigError(f"{where}: no class {name!r} in {module.__name__}; did you mean {', '.join(near)}?")
+    return cls
+
+
+def build(make: Callable[..., Any], arguments: Mapping[str, Any], where: str, signature: Any = None) -> Any:
+    """make(**arguments); ConfigError for an argument that it, or `signature`, does not take, or a value it refuses."""
+    accepted = inspect.signature(signature or make).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        for key in arguments:
+            if key not in accepted:
+                raise ConfigError(f"{where}: unknown argument {key!r}; allowed: {', '.join(accepted)}")
+    try:
+        return make(**arguments)
+    except Exception as error:  # a class from outside may refuse its arguments with anything
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def taken(cls: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the known arguments that a class takes."""
+    accepted = inspect.signature(cls).parameters
+    return {key: value for key, value in known.items() if key in accepted}
+
+
+def make_optimiser(options: Any, parameters: Any, where: str) -> torch.optim.Optimizer:
+    """The optimiser of `parameters`; options: optimiser (a class of torch.optim), lr, optimiser_args."""
+    cls = class_of(torch.optim, options.optimiser, torch.optim.Optimizer, f"{where}: optimiser")
+    arguments = {"lr": options.lr, **options.optimiser_args}
+    optimiser: torch.optim.Optimizer = build(
+        lambda **kw: cls(parameters, **kw), arguments, f"{where}: optimiser_args", signature=cls
+    )
+    return optimiser
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
