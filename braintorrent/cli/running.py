@@ -26,18 +26,27 @@ def run(folder: Path, verbose: bool) -> None:
     and loses nothing: training goes on from the same batch at the next start. A second Ctrl-C ends it at
     once, which costs the training since the last checkpoint. Exit code 2: something of this lab's own is
     wrong, said in one line.
+
+    On several GPUs: torchrun --nproc-per-node 2 -m braintorrent run FOLDER (docs/gpus.md).
     """
     from braintorrent.config import federation_path
+    from braintorrent.learning.opening import processes
 
+    if processes()[0] > 0:
+        from braintorrent.node.leading import follow
+
+        return follow(folder)
     if (folder / "peer.toml").is_file():  # said before anything heavy is loaded; Lab.open says if it is not there
         click.echo(f"federation: {federation_path(folder)}\npeer:       {folder / 'peer.toml'}")
     from braintorrent.node.lab import Lab
+    from braintorrent.node.leading import leading
     from braintorrent.node.logs import start_logging
 
     lab = Lab.open(folder)
     click.echo(f"id:         {lab.me}\ntrusts:     {lab.roster.names or 'nobody yet'}")
     start_logging(lab.state.log, verbose)
-    reason = asyncio.run(_run(lab))
+    with leading(lab):
+        reason = asyncio.run(_run(lab))
     click.echo(f"{lab.peer.name}: {reason}")
 
 
@@ -45,8 +54,8 @@ async def _run(lab: Lab) -> str:
     from braintorrent.node.node import Node
 
     async with Node(lab) as node:
-        click.echo(f"listening:  {', '.join(node.serving.addresses)}")
         _stop_on_signals(node)
+        click.echo(f"listening:  {', '.join(node.serving.addresses)}")
         return await node.finished()
 
 
