@@ -3,6 +3,8 @@
 contract.py    what a Learner is
 opening.py     federation and peer folder -> Learner
 learner.py     a Task trained with torch (imported only when a task needs it)
+parallel.py    the same in several processes, one per GPU
+sharing.py     a Task of which each process does its slice
 merging.py     blobs of other labs into one's own weights
 """
 
