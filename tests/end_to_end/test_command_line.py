@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from braintorrent.cli import main
+from braintorrent.cli import VERBS, main
 from braintorrent.errors import ConfigError
 from braintorrent.experiments.processes import Processes, peer_folders
 from braintorrent.node.lab import ensure_identity
@@ -117,7 +117,7 @@ def test_a_quarantine_is_lifted_by_name(typed, folder):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["rum"], "braintorrent: no such command 'rum'; verbs: id, trust, run, status, launch, demo; see: "),
+        (["rum"], f"braintorrent: no such command 'rum'; verbs: {', '.join(VERBS)}; see: "),
         (["trust"], "braintorrent: give one of: LINE, --remove NAME, --lift NAME; see: "),
         (["run", "--vrebose"], "braintorrent: no such option"),
     ],

@@ -45,10 +45,12 @@ def make_lab(root, name) -> None:
     data.mkdir(parents=True)
     label = np.zeros((12, 12, 4), np.uint8)
     label[3:8, 3:8] = 1
-    for kind, array in (("image", label * 50.0), ("label", label)):
-        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), data / f"{kind}.nii.gz")
-    case = {"image": "./image.nii.gz", "label": "./label.nii.gz"}
-    listed = {part: [case] for part in ("training", "validation", "test")}
+    listed = {}
+    for part in ("training", "validation", "test"):  # a subject each
+        case = {kind: f"./{part}-{kind}.nii.gz" for kind in ("image", "label")}
+        for kind, array in (("image", label * 50.0), ("label", label)):
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), data / case[kind])
+        listed[part] = [case]
     (data / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "organ"}, **listed}))
     peer = {"name": name, "data": "data", "listen": "127.0.0.1:0", "timing": TIMING}
     (root / name / "peer.toml").write_text(tomli_w.dumps(peer))
