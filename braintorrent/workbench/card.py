@@ -20,8 +20,8 @@ from braintorrent.workbench.kept import Kept, Opened
 Card = dict[str, Any]
 SOFTWARE = ("braintorrent", "torch", "monai", "numpy", "nibabel", "safetensors")
 USE = (
-    "For research: to segment or classify images like those of the labs named here, whose output a person checks "
-    "before anybody relies on it."
+    "For research on images like those of the labs named here, where a person checks what it says before anybody "
+    "relies on it."
 )
 LIMITS = (
     "It is no medical device, its figures come from one lab's few validation cases, and scanners, protocols and "
@@ -120,13 +120,14 @@ def markdown(card: Card) -> str:
     model, task, network = card["model"], card["task"], card["network"]
     labels = ", ".join(_plain(f"{value} {label}") for value, label in enumerate(task.get("labels", [])))
     facts = {
-        "model": f"{model['name']} of {card['lab']}, version {model['version'] or 'unknown'}, {model['date']}",
-        "content (BLAKE3)": model["content"], "federation": card["federation"],
-        "task": task["kind"], "network": f"{network['class']}, {network['parameters']:,} parameters",
-        "method": card["method"]["name"], "training cases of this lab": str(card["training_cases"]),
+        "model": f"{_plain(model['name'])} of {_plain(card['lab'])}, {model['date']}",
+        "version": _plain(model["version"]) or "unknown", "content (BLAKE3)": model["content"],
+        "federation": _plain(card["federation"]), "task": _plain(task["kind"]),
+        "network": f"{_plain(network['class'])}, {network['parameters']:,} parameters",
+        "method": _plain(card["method"]["name"]), "training cases of this lab": str(card["training_cases"]),
     }  # fmt: skip
     lines = [f"# {_plain(task['kind'])} model of federation {_plain(card['federation'])}", ""]
-    lines += _table(("", ""), [(what, _plain(text)) for what, text in facts.items()])
+    lines += _table(("", ""), list(facts.items()))
     if labels:
         lines += ["", f"Labels: {labels}."]
     lines += ["", "## Intended use and limits", "", card["intended_use"], "", card["limits"], ""]
@@ -171,7 +172,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
 
 def _plain(text: Any) -> str:
     """Text as itself in markdown and HTML: no link, no emphasis, no tag, no new cell or line."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|<>~&$@:-])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(r"([\\`*_{}\[\]#|<>~&@:])", r"\\\1", " ".join(str(text).split()))
 
 
 def _date(unix: float) -> str:

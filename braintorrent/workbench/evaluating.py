@@ -2,7 +2,7 @@
 
 A report is plain values, as `--json` prints it:
 
-    {"part": "test", "models": [{"model", "version", "summary": {metric: value},
+    {"part": "test", "models": [{"model", "version", "content": digest, "summary": {metric: value},
                                  "labels": {label: {measure: mean}}, "cases": [{"case", "labels" or "metrics"}]}]}
 
 Means over cases leave out the cases where a measure is not defined (a label that the truth lacks has no Dice, one
@@ -44,18 +44,20 @@ def evaluate(folder: Path, part: str | None = None, *, alone: bool = False, prog
     """
     lab = open_folder(folder)
     if not hasattr(plugins.load("tasks", lab.federation.kind), "open_task"):
-        return _evaluate_learner(lab, part, progress)
+        return _evaluate_learner(lab, part, alone, progress)
     from braintorrent.learning.inference import open_network
 
-    models = every(lab)
-    if alone:
-        models.append(_alone(lab, progress))
+    models = _models(lab, alone, progress)
     network = open_network(lab.federation, lab.peer, lab.folder, lab.state.split)
     for name in (part,) if part else ("test", "validation"):
         rows = _rows(network, models, name, progress)
         if rows[0]["cases"]:
             return {"part": name, "models": rows}
     raise DataError(f"{folder}: no cases in part {part or 'test or validation'} of this lab's data")
+
+
+def _models(lab: Opened, alone: bool, progress: Progress) -> list[Kept]:
+    return [*every(lab), *([_alone(lab, progress)] if alone else [])]
 
 
 def _rows(network: Any, models: Sequence[Kept], part: str, progress: Progress) -> list[dict[str, Any]]:
@@ -66,7 +68,7 @@ def _rows(network: Any, models: Sequence[Kept], part: str, progress: Progress) -
         kept = load(kept, network)
         if kept.content not in measured:
             measured[kept.content] = _measured(network, part, _within(progress, kept.name, number, len(models)))
-        rows.append({"model": kept.name, "version": kept.version, **measured[kept.content]})
+        rows.append({"model": kept.name, "version": kept.version, "content": kept.content, **measured[kept.content]})
         if not rows[0]["cases"]:
             break
     return rows
@@ -105,14 +107,16 @@ def _means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(found) / len(found) for name, found in values.items()}
 
 
-def _evaluate_learner(lab: Opened, part: str | None, progress: Progress) -> Report:
+def _evaluate_learner(lab: Opened, part: str | None, alone: bool, progress: Progress) -> Report:
     """A learner that is its own task measures itself, on its validation cases."""
     if part == "test":
         raise ConfigError(f"{federation_path(lab.folder)}: task.kind: {lab.federation.kind} has no test cases")
-    learner, models, rows = _learner(lab), every(lab), []
+    models, learner, rows = _models(lab, alone, progress), _learner(lab), []
     for done, kept in enumerate(models, 1):
-        learner.load(read_weights(kept.path, learner.schema))
-        rows.append({"model": kept.name, "version": kept.version, "summary": learner.evaluate(), "cases": []})
+        weights = read_weights(kept.path, learner.schema)
+        learner.load(weights)
+        said = {"model": kept.name, "version": kept.version, "content": weights.digest}
+        rows.append({**said, "summary": learner.evaluate(), "cases": []})
         progress(f"evaluating {kept.name}", done, len(models))
     return {"part": "validation", "models": rows}
 

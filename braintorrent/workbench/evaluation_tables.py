@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from braintorrent.workbench.evaluating import Report
 
@@ -24,11 +25,10 @@ def summary(report: Report) -> Table:
     rows = report["models"]
     title = f"{len(rows[0]['cases'])} {report['part']} cases" if rows[0]["cases"] else f"{report['part']} cases"
     if not any("labels" in row for row in rows):
-        return _metrics(rows, title)
+        return _metrics([{**row, "model": name} for name, row in _distinct(rows)], title)
     table = Table(title=f"{title}; volume: mean difference without its sign", title_justify="left")
     _columns(table, "model", "label")
-    for row in rows:
-        name = WHAT.get(row["model"], row["model"])
+    for name, row in _distinct(rows):
         for label, means in row["labels"].items():
             _row(table, [name, label], means, row, label)
             name = ""
@@ -43,16 +43,28 @@ def cases(report: Report) -> Table:
     if not any("labels" in row for row in rows):
         flat = [
             {"model": f"{case['case']}, {row['model']}", "summary": case["metrics"]}
-            for row in rows
+            for _, row in _distinct(rows)
             for case in row["cases"]
         ]
         return _metrics(flat, f"every {report['part']} case")
     _columns(table, "case", "model", "label")
-    for row in rows:
+    for _, row in _distinct(rows):
         for case in row["cases"]:
             for label, found in case["labels"].items():
                 _row(table, [case["case"], row["model"], label], found)
     return table
+
+
+def _distinct(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """(names, row): models with the same weights are one, under all their names."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        names.setdefault(row["content"], []).append(row["model"])
+    first = {row["content"]: row for row in reversed(rows)}
+    shown = {
+        content: WHAT.get(same[0], same[0]) if len(same) == 1 else " = ".join(same) for content, same in names.items()
+    }
+    return [(shown[content], first[content]) for content in names]
 
 
 def _columns(table: Table, *names: str) -> None:
@@ -70,7 +82,7 @@ def _row(
     for measure, (_, shape) in COLUMNS.items():
         text = shape.format(found[measure]) if measure in found else "-"
         cells.append(text + _missing(row, label, measure))
-    table.add_row(*names, *cells, style=style, end_section=end)
+    table.add_row(*(Text(name) for name in names), *cells, style=style, end_section=end)
 
 
 def _missing(row: Mapping[str, Any] | None, label: str, measure: str) -> str:
@@ -86,5 +98,5 @@ def _metrics(rows: list[dict[str, Any]], title: str) -> Table:
     table = Table("model", *names, title=title, title_justify="left")
     for row in rows:
         cells = [f"{row['summary'][name]:.3f}" if name in row["summary"] else "-" for name in names]
-        table.add_row(WHAT.get(row["model"], row["model"]), *cells)
+        table.add_row(Text(row["model"]), *cells)
     return table

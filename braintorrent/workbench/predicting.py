@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from braintorrent.errors import ConfigError
+from braintorrent.errors import ConfigError, DataError
 from braintorrent.storage import write_atomically
 from braintorrent.workbench.kept import Kept, Opened, find, load, open_folder
 
@@ -50,9 +50,11 @@ class Predictor:
             raise ConfigError(f"{self.lab.folder}: task.kind: {self.lab.federation.kind} does not predict single scans")
         found = []
         for number, scan in enumerate(scans, 1):
-            found.append(
-                {"scan": str(scan), "probabilities": self._network.task.probabilities(self._network.module, scan)}
-            )
+            try:
+                of = self._network.task.probabilities(self._network.module, scan)
+            except DataError as error:
+                raise DataError(f"scan {number}: {error}") from None
+            found.append({"scan": str(scan), "probabilities": of})
             progress(f"scan {number}", number, len(scans))
         return found
 
