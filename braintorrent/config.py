@@ -6,6 +6,7 @@ An unknown or wrong key is a ConfigError that names file, key and what is allowe
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -118,6 +119,7 @@ class Peer(Section):
 
 
 M = TypeVar("M", bound=BaseModel)
+_ALTERNATIVE = re.compile(r"constrained-|function-|literal\[")  # in pydantic's paths: which of a key's types, no key
 
 
 def validate(model: type[M], data: Any, where: str) -> M:
@@ -129,18 +131,20 @@ def validate(model: type[M], data: Any, where: str) -> M:
 
 
 def faults(model: type[BaseModel], data: Any, where: str) -> list[str]:
-    """Everything that keeps `data` from being a `model`, each in one line: place, key, what is allowed."""
+    """Everything that keeps `data` from being a `model`, one line for each key: place, key, what is allowed."""
+    found: dict[str, str] = {}
     try:
         model.model_validate(data)
     except ValidationError as error:
-        return [f"{where}: {_in_words(model, dict(fault))}" for fault in error.errors()]
-    return []
+        for fault in error.errors():
+            key = ".".join(str(part) for part in fault["loc"] if not _ALTERNATIVE.match(str(part)))
+            found.setdefault(key, f"{where}: {_in_words(model, key, dict(fault))}")
+    return list(found.values())
 
 
-def _in_words(model: type[BaseModel], fault: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in fault["loc"] if part not in ("constrained-int", "function-after"))
+def _in_words(model: type[BaseModel], key: str, fault: dict[str, Any]) -> str:
     if fault["type"] != "extra_forbidden":
-        return f"{key}: {fault['msg']}"
+        return f"{key}: {fault['msg']}" if key else str(fault["msg"])
     owner = _owner(model, fault["loc"][:-1])
     return f"{key}: unknown key; allowed: {', '.join(owner.model_fields)}"
 

@@ -35,13 +35,17 @@ def check(folder: Path, *, quick: bool = False, progress: Progress = lambda *_: 
     """All findings on a peer folder. quick: no training steps. ConfigError if it is no peer folder."""
     check_folder(folder)
     report, began = Report(), time.monotonic()
-    setup = check_configuration(report.group("configuration"), folder)
+    configuration = report.group("configuration")
+    setup = check_configuration(configuration, folder)
     if setup is not None:
         with tempfile.TemporaryDirectory() as scratch:
             split = _copy(StatePaths(folder).split, Path(scratch))
             sound = check_data(report.group("data"), setup, split, report.facts, progress)
-            steps = sound and not quick
-            check_machine(report.group("machine"), setup, split, report.facts, progress, steps=steps)
+            instead = (
+                "the configuration comes first" if configuration.failed else "the data comes first" if not sound else
+                "--quick was given" if quick else ""
+            )  # fmt: skip
+            check_machine(report.group("machine"), setup, split, report.facts, progress, instead=instead)
         progress("asking the network", 0, 1)
         check_network(report.group("network"), setup, report.facts)
         report.facts["peer"] = setup.peer.name

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
+from pydantic import ValidationError
 
 from braintorrent import plugins
 from braintorrent.config import Federation, Peer, Section, faults, federation_path, read_toml
@@ -69,16 +71,21 @@ def check_configuration(group: Group, folder: Path) -> Setup | None:
 
 
 def _read(group: Group, model: Any, path: Path) -> Any:
-    """The file as a `model`, or None and a finding for each fault."""
+    """The file as a `model`, a finding for each fault, and what is left without the tables and keys at fault."""
     try:
         content = read_toml(path)
     except ConfigError as error:
         group.error("unreadable", str(error), do="correct the file; it is TOML")
         return None
-    found = faults(model, content, str(path))
-    for fault in found:
+    for fault in faults(model, content, str(path)):
         group.error("key", fault, do=f"correct {path.name}")
-    return None if found else model.model_validate(content)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        wrong = {fault["loc"][0] for fault in error.errors() if fault["loc"]}
+        with contextlib.suppress(ValidationError):
+            return model.model_validate({key: value for key, value in content.items() if key not in wrong})
+    return None
 
 
 def _addresses(group: Group, peer: Peer, path: Path) -> None:

@@ -17,7 +17,7 @@ from braintorrent.tasks.layouts.parts import assign
 from braintorrent.tasks.layouts.reading import Scan, decode
 from braintorrent.workbench.check_configuration import Setup
 from braintorrent.workbench.check_findings import Group
-from braintorrent.workbench.check_set import check_parts, check_set
+from braintorrent.workbench.check_set import check_parts, check_set, named
 
 SAME_PLACE = 0.01  # voxels; below it lies what headers in float32 round away
 MISPLACED = 0.5  # voxels; from here on a label names the neighbour's tissue
@@ -36,6 +36,28 @@ class Case:
     counts: Counter[int] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What [task] of federation.toml says of the data; empty where it says nothing."""
+
+    labels: tuple[str, ...]
+    modality: tuple[str, ...]
+    channels: int
+    dims: int  # spatial axes of pixels
+    several: bool  # classes do not exclude each other
+
+
+def _agreed(setup: Setup) -> Agreed:
+    task = setup.federation.task if setup.federation else {}
+
+    def said(key: str, otherwise: Any) -> Any:
+        value = task.get(key, otherwise)
+        return value if isinstance(value, type(otherwise)) else otherwise  # what is wrong with it is said elsewhere
+
+    labels, modality = (tuple(map(str, said(key, []))) for key in ("labels", "modality"))
+    return Agreed(labels, modality, said("channels", 1), said("dims", 2), said("multi_label", False))
+
+
 def check_data(
     group: Group, setup: Setup, split: Path, facts: dict[str, Any], progress: Callable[[str, int, int], None]
 ) -> bool:
@@ -52,17 +74,16 @@ def check_data(
         group.error("listing", str(error), do=f"see `data` in {setup.folder / 'peer.toml'}")
         return False
     parts = _parts(group, dataset, split)
-    task = setup.federation.task if setup.federation else {}
-    labels = [str(label) for label in task.get("labels", [])]
-    _label_map(group, dataset, labels, setup.federation_file)
+    agreed = _agreed(setup)
+    _label_map(group, dataset, agreed, setup.federation_file)
     cases, total = [], sum(map(len, parts.values()))
     for part, entries in parts.items():
         for entry in entries:
-            cases.append(_check_case(group, entry, part, labels, task.get("channels", 1)))
+            cases.append(_check_case(group, entry, dataset.root, part, agreed))
             progress("reading cases", len(cases), total)
     if not group.failed:
         group.ok("cases", f"{total} cases read; every image has its label, in its place and in the map")
-    check_set(group, cases, labels, facts)
+    check_set(group, cases, agreed.labels, facts)
     facts.update(layout=dataset.layout, cases={part: len(entries) for part, entries in parts.items()})
     return not group.failed
 
@@ -71,8 +92,9 @@ def _parts(group: Group, dataset: Dataset, split: Path) -> dict[str, list[Entry]
     """The parts as a run would deal them; where it would refuse to, as listed."""
     bare = [entry for entry in dataset.entries if entry.label is None]
     if bare:
-        group.note("no label", f"{len(bare)} cases have no label: nobody trains or measures on them", bare[0].where)
-    check_parts(group, dataset.entries)
+        group.note("no label", f"{len(bare)} cases have no label: nobody trains or measures on them",
+                   f"the first: {named(bare[0], dataset.root)}")  # fmt: skip
+    check_parts(group, dataset)
     try:
         return assign(dataset, split)
     except DataError as error:
@@ -82,46 +104,43 @@ def _parts(group: Group, dataset: Dataset, split: Path) -> dict[str, list[Entry]
         return {part: [entry for entry in labelled if (entry.part or "training") == part] for part in PARTS}
 
 
-def _label_map(group: Group, dataset: Dataset, labels: Sequence[str], federation: Path) -> None:
-    """What the data calls a value, against what the federation calls it. Classes given by name need no order."""
+def _label_map(group: Group, dataset: Dataset, agreed: Agreed, federation: Path) -> None:
+    """What the data calls a value or a channel, against what the federation does. Classes by name need no order."""
     by_name = any(isinstance(e.label, tuple) and any(isinstance(c, str) for c in e.label) for e in dataset.entries)
-    if not labels or by_name:
-        return
-    where = f"{dataset.root}; {federation}: task.labels"
-    for value, (own, agreed) in enumerate(zip(dataset.labels, labels, strict=False)):
-        if own.casefold() != agreed.casefold():
-            group.error("label map", f"label {value} is {own!r} in the data's own listing, here {agreed!r} is agreed",
-                        where, "renumber the masks, or agree on another order")  # fmt: skip
-    if len(dataset.labels) > len(labels):
-        group.error("label map", f"the data names {len(dataset.labels)} labels, the federation {len(labels)}", where,
-                    "agree on the labels, or merge them in the masks")  # fmt: skip
+    for key, one, own, ours in (
+        ("labels", "label", () if by_name else dataset.labels, agreed.labels),
+        ("modality", "channel", dataset.modality, agreed.modality),
+    ):
+        where = f"{dataset.root}; {federation}: task.{key}"
+        for value, (listed, word) in enumerate(zip(own, ours, strict=False)):
+            if listed.strip().casefold() != word.strip().casefold():
+                group.error("label map", f"{one} {value} is {listed!r} in the data's own listing, here {word!r} is "
+                            "agreed", where, f"renumber each {one} in the data, or agree on another order")  # fmt: skip
+        if ours and len(own) > len(ours):
+            group.error("label map", f"the data names {len(own)} {one}s, the federation {len(ours)}", where,
+                        f"agree on the {one}s, or join some in the data")  # fmt: skip
 
 
-def _check_case(group: Group, entry: Entry, part: str, labels: Sequence[str], channels: int) -> Case:
-    case = Case(entry, part, named(entry))
-    image = _decoded(group, entry.image, case.where, "image")
+def _check_case(group: Group, entry: Entry, root: Path, part: str, agreed: Agreed) -> Case:
+    case = Case(entry, part, named(entry, root))
+    image = _decoded(group, entry.image, case.where, "image", agreed.dims)
     if image is not None:
         case.shape, case.spacing = image.shape, image.spacing
-        _check_image(group, case, image, channels)
+        _check_image(group, case, image, agreed.channels)
     if isinstance(entry.label, tuple):
-        _check_classes(group, case, entry.label, labels)
+        _check_classes(group, case, entry.label, agreed)
     elif isinstance(entry.label, Path):
-        label = _decoded(group, entry.label, case.where, "label")
+        label = _decoded(group, entry.label, case.where, "label", 3)
         if label is not None:
-            _check_mask(group, case, label, labels)
+            _check_mask(group, case, label, agreed.labels)
             if image is not None:
                 _check_place(group, case, image, label)
     return case
 
 
-def named(entry: Entry) -> str:
-    """Listing, row, and the file's name: for the person in front of the screen, never for a log."""
-    return f"{entry.where} ({entry.image.name})" if isinstance(entry.image, Path) else entry.where
-
-
-def _decoded(group: Group, source: Path | np.ndarray, where: str, what: str) -> Scan | None:
+def _decoded(group: Group, source: Path | np.ndarray, where: str, what: str, dims: int) -> Scan | None:
     try:
-        return decode(source)
+        return decode(source, dims)
     except DataError as error:
         found = str(error).removeprefix("the file ")
         group.error("unreadable", f"the {what} {found}", where, "copy it again from its source, or take the case out")
@@ -145,7 +164,11 @@ def _check_image(group: Group, case: Case, image: Scan, channels: int) -> None:
     case.digest = blake3(repr(plain.shape).encode() + plain.tobytes()).hexdigest()
 
 
-def _check_classes(group: Group, case: Case, classes: Sequence[str | int], labels: Sequence[str]) -> None:
+def _check_classes(group: Group, case: Case, classes: Sequence[str | int], agreed: Agreed) -> None:
+    labels = agreed.labels
+    if len(classes) != 1 and not agreed.several:
+        group.error("classes", f"{len(classes)} classes; several at once need task.multi_label = true", case.where,
+                    "keep one, or agree on it with the other labs")  # fmt: skip
     for given in classes:
         index = labels.index(given) if given in labels else given
         if labels and not (isinstance(index, int) and 0 <= index < len(labels)):

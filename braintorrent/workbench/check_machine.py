@@ -27,14 +27,12 @@ Progress = Callable[[str, int, int], None]
 
 
 def check_machine(
-    group: Group, setup: Setup, split: Path, facts: dict[str, Any], progress: Progress, *, steps: bool
+    group: Group, setup: Setup, split: Path, facts: dict[str, Any], progress: Progress, *, instead: str
 ) -> None:
-    """steps: train a little with this lab's data, on this machine, as the node would."""
+    """Trains a little with this lab's data, on this machine, as the node would; instead: why not."""
     nbytes = 0
-    if setup.federation is None or setup.plugin is None or setup.method is None:
-        group.note("steps", "no training steps were tried: federation.toml comes first")
-    elif not steps:
-        group.note("steps", "no training steps were tried: --quick was given, or the data comes first")
+    if instead:
+        group.note("steps", f"no training steps were tried: {instead}")
         _device(group, setup, facts)
     else:
         progress("opening the data as a run would", 0, STEPS + 1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from braintorrent.tasks.layouts import PARTS, Entry
+from braintorrent.tasks.layouts import PARTS, Dataset, Entry
 from braintorrent.workbench.check_findings import Group
 
 if TYPE_CHECKING:
@@ -24,12 +24,18 @@ FAR = 5.0  # modified z-scores; 3.5 in the reference, but sizes of crops and fie
 LEAST_SPREAD = 0.02  # of the median: where most cases are the same, 2 % off is not odd yet
 
 
-def check_parts(group: Group, entries: Iterable[Entry]) -> None:
+def named(entry: Entry, root: Path) -> str:
+    """Listing, row, and the file's name: for the person in front of the screen, never for a log."""
+    row = entry.where.removeprefix(f"{root}: ").removeprefix(f"{root}/")
+    return f"{row} ({entry.image.name})" if isinstance(entry.image, Path) else row
+
+
+def check_parts(group: Group, dataset: Dataset) -> None:
     """A subject that the listing puts into two parts is learnt by heart and then examined."""
     parts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for entry in entries:
+    for entry in dataset.entries:
         if entry.part:
-            parts[entry.subject][entry.part].append(entry.where)
+            parts[entry.subject][entry.part].append(named(entry, dataset.root))
     for subject, places in parts.items():
         if len(places) > 1:
             where = "; ".join(where for rows in places.values() for where in rows)

@@ -32,10 +32,13 @@ class Scan:
         return self.voxels.shape[1:]
 
 
-def decode(source: Path | np.ndarray) -> Scan:
-    """A file, the folder of a DICOM series, or pixels [H, W] or [H, W, C]; a DataError tells no file name."""
+def decode(source: Path | np.ndarray, dims: int = 2) -> Scan:
+    """A file, the folder of a DICOM series, or pixels; a DataError tells no file name.
+
+    dims: spatial axes of pixels; one more axis are the channels, in the end.
+    """
     if isinstance(source, np.ndarray):
-        return Scan(_channels_first(source, 2), None, ())
+        return Scan(_channels_first(source, dims), None, ())
     if not source.exists():
         raise DataError("the file is missing")
     try:
