@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,8 @@ def open_learner(
     if hasattr(plugin, "open_learner"):
         if method.needs.hooks:
             raise ConfigError(f"{path}: method.name: {federation.method.name} needs a task trained with torch")
+        if "torch" in sys.modules:  # the plug-in brought it; one that does without is not made to load it
+            sys.modules["torch"].set_num_threads(threads_of(peer, folder))
         learner: Learner = plugin.open_learner(federation.task, data, federation.start.seed, seed, where)
     else:
         import torch
