@@ -36,7 +36,7 @@ def build(make: Callable[..., Any], arguments: Mapping[str, Any], where: str, si
     try:
         return make(**arguments)
     except Exception as error:  # a class from outside may refuse its arguments with anything
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(f"{where}: {first_line(error)}") from None
 
 
 def taken(cls: Any, known: Mapping[str, Any]) -> dict[str, Any]:

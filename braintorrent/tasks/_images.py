@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import get_track_meta, set_track_meta
-from monai.transforms import Orientation, Resize
+from monai.transforms import Orientation
+from torch.nn.functional import interpolate
 
 from braintorrent.errors import DataError
 from braintorrent.tasks._cases import read
@@ -68,8 +69,7 @@ def prepare(source: Path | np.ndarray, options: Any, where: str) -> torch.Tensor
     if not image.isfinite().all():
         raise DataError(f"{where}: the image has values that are not finite")
     if list(image.shape[1:]) != options.size:
-        mode = "bilinear" if options.dims == 2 else "trilinear"
-        image = Resize(options.size, mode=mode, anti_aliasing=True)(image)
+        image = _resized(image, options.size)
     return _scaled(image, options.normalise)
 
 
@@ -90,6 +90,13 @@ def _read(path: Path, dims: int, where: str) -> torch.Tensor:
         set_track_meta(tracking)
     image: torch.Tensor = volume.as_tensor().to(torch.float32)
     return image[..., 0] if image.shape[-1] == 1 else image
+
+
+def _resized(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Means over areas where it shrinks, so that nothing aliases; linear where it grows."""
+    smaller = [min(sides) for sides in zip(image.shape[1:], size, strict=True)]
+    image = interpolate(image[None], smaller, mode="area")
+    return interpolate(image, tuple(size), mode="bilinear" if len(size) == 2 else "trilinear")[0]
 
 
 def _scaled(image: torch.Tensor, normalise: str) -> torch.Tensor:

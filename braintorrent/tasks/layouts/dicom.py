@@ -16,15 +16,17 @@ MAGIC = b"DICM"  # after a preamble of 128 bytes
 
 
 def recognises(path: Path) -> bool:
-    """A folder of folders that begin with a DICOM file."""
+    """A folder of folders with DICOM files in them."""
     return path.is_dir() and any(is_series(folder) for folder in subfolders(path))
 
 
 def read(path: Path) -> Dataset:
     """Series by folder name. A series without a mask is listed without a label."""
     entries: list[Entry] = []
-    for number, folder in enumerate(filter(is_series, subfolders(path)), 1):
+    for number, folder in enumerate(subfolders(path), 1):
         where = f"{path}: case {number} by name"
+        if not is_series(folder):
+            raise DataError(f"{where}: no DICOM file in the folder; move it away")
         masks = [mask for suffix in VOLUMES if (mask := path / f"{folder.name}{suffix}").is_file()]
         if len(masks) > 1:
             raise DataError(f"{where}: {len(masks)} masks beside it; keep one")
@@ -34,12 +36,13 @@ def read(path: Path) -> Dataset:
 
 
 def is_series(folder: Path) -> bool:
-    """Whether a folder's first file is a DICOM file."""
-    for path in visible(folder):
-        if path.is_file():
-            with path.open("rb") as file:
-                return file.read(132)[128:] == MAGIC
-    return False
+    """Whether there is a DICOM file in a folder."""
+    return any(path.is_file() and _begins(path)[128:] == MAGIC for path in visible(folder))
+
+
+def _begins(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(132)
 
 
 def check_series(folder: Path, where: str) -> str:
