@@ -40,14 +40,13 @@ class Case:
 def list_cases(data: Path, split: Path | None, options: Options) -> dict[str, list[Entry]]:
     """The cases of each part; DataError where the listing contradicts itself, the record, or the labs' agreement."""
     dataset = open_dataset(data)
-    check_names(dataset, options.labels, options.modality, options.channels)
-    parts = assign(dataset, split)
-    if not all(isinstance(entry.label, Path) for entries in parts.values() for entry in entries):
+    if any(isinstance(entry.label, tuple) for entry in dataset.entries):
         raise DataError(
             f"{dataset.root}: {dataset.layout} layout: its cases have classes; "
             'task.kind = "segmentation" needs a mask file for each'
         )
-    return parts
+    check_names(dataset, options.labels, options.modality, options.channels)
+    return assign(dataset, split)
 
 
 def load_cases(entries: Iterable[Entry], options: Options) -> list[Case]:
