@@ -14,6 +14,7 @@ import click
 from braintorrent.errors import LocalError
 
 VERBS = {
+    "new": "new",
     "id": "identity",
     "trust": "identity",
     "backup": "backup",
@@ -25,6 +26,7 @@ VERBS = {
     "predict": "predicting",
     "export": "exporting",
     "launch": "launching",
+    "split": "splitting",
     "demo": "demo",
 }
 

@@ -26,9 +26,8 @@ from blake3 import blake3
 
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.contracts import Candidate, Prediction
-from braintorrent.experiments.split import pool, read
+from braintorrent.experiments.split import counts, pool
 from braintorrent.learning.baseline import train_alone
-from braintorrent.learning.evaluation import mean_metrics
 from braintorrent.learning.merging import merge
 from braintorrent.learning.opening import cores, open_learner, read_weights
 from braintorrent.methods import Method
@@ -37,8 +36,10 @@ from braintorrent.weights import Weights
 if TYPE_CHECKING:
     from braintorrent.learning.learner import TorchLearner
 
+EVERYWHERE = "all labs"
+
 Scores = dict[str, dict[str, dict[str, float]]]
-"""Row -> model name -> test lab -> Dice."""
+"""Row -> model name -> test lab, or EVERYWHERE for all labs' cases as one set -> score; missing where undefined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,9 @@ class Lab:
 
 def compare(
     labs: Sequence[Lab], finals: Mapping[str, Mapping[str, Path]], work: Path,
-    progress: Callable[[str, int, int], None] = lambda what, done, jobs: None,
+    progress: Callable[[str, int, int], None] = lambda what, done, jobs: None, part: str = "test",
 ) -> Scores:  # fmt: skip
-    """Train the baselines and score every model on every lab's test cases.
+    """Train the baselines and score every model on every lab's cases of `part`.
 
     finals: rows of given models, row -> lab -> safetensors file; "own" is what `aggregate` is the mean of.
     work: where the baselines' models go. progress(what, done, jobs) after each job.
@@ -68,17 +69,17 @@ def compare(
             aggregate = work / "aggregate.safetensors"
             pool_.submit(_aggregate, folders, own, aggregate).result()
             models |= {**{row: dict(given) for row, given in finals.items()}, "aggregate": {"aggregate": aggregate}}
-            return _score_all(pool_, labs, models, progress)
+            return _score_all(pool_, labs, models, part, progress)
         except BaseException:
             pool_.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def predict(folder: Path, model: Path, part: str = "test") -> list[Prediction]:
-    """A model on a lab's cases, with images, truth and output for figures."""
+def predict(folder: Path, model: Path, part: str, cases: int) -> tuple[TorchLearner, list[Prediction]]:
+    """A model, and its first so many cases of a lab with images, truth and output for figures."""
     learner = _open(folder)
     learner.load(read_weights(model, learner.schema))
-    return learner.predict(part, arrays=True)
+    return learner, learner.predict(part, arrays=True)[:cases]
 
 
 def _train_all(
@@ -102,21 +103,20 @@ def _train_all(
 
 
 def _score_all(
-    workers: ProcessPoolExecutor, labs: Sequence[Lab], models: Mapping[str, Mapping[str, Path]],
+    workers: ProcessPoolExecutor, labs: Sequence[Lab], models: Mapping[str, Mapping[str, Path]], part: str,
     progress: Callable[[str, int, int], None],
 ) -> Scores:  # fmt: skip
     """Equal files are scored once: peers that ended together hold the same model."""
     digests = {path: blake3(path.read_bytes()).hexdigest() for row in models.values() for path in row.values()}
     distinct = {digest: path for path, digest in digests.items()}
-    jobs = {workers.submit(_score, lab.folder, distinct): lab.name for lab in labs}
-    found: dict[str, dict[str, float]] = {}
+    jobs = {workers.submit(_predictions, lab.folder, distinct, part): lab.name for lab in labs}
+    found: dict[str, dict[str, list[Prediction]]] = {}
     for done, job in enumerate(as_completed(jobs), 1):
         found[jobs[job]] = job.result()
         progress(f"compared on {jobs[job]}", done, len(jobs))
-    return {
-        row: {name: {lab.name: found[lab.name][digests[path]] for lab in labs} for name, path in given.items()}
-        for row, given in models.items()
-    }
+    by_model = {digest: {lab.name: found[lab.name][digest] for lab in labs} for digest in distinct}
+    scores = workers.submit(_scores, labs[0].folder, by_model).result()
+    return {row: {name: scores[digests[path]] for name, path in given.items()} for row, given in models.items()}
 
 
 def _local(folder: Path, versions: int, out: Path) -> None:
@@ -149,7 +149,7 @@ def _fedavg(folders: Sequence[Path], rounds: int, out: Path) -> None:
 def _aggregate(folders: Sequence[Path], models: Sequence[Path], out: Path) -> None:
     with ExitStack() as files:
         opened = [files.enter_context(path.open("rb")) for path in models]
-        samples = [len(read(_data(folder))[1]["training"]) for folder in folders]
+        samples = [counts(_data(folder))["training"] for folder in folders]
         candidates = [
             Candidate(f"{number:04}", cases, file.fileno())
             for number, (cases, file) in enumerate(zip(samples, opened, strict=True))
@@ -159,12 +159,23 @@ def _aggregate(folders: Sequence[Path], models: Sequence[Path], out: Path) -> No
     _save(mean, out)
 
 
-def _score(folder: Path, models: Mapping[str, Path]) -> dict[str, float]:
-    learner, scores = _open(folder), {}
+def _predictions(folder: Path, models: Mapping[str, Path], part: str) -> dict[str, list[Prediction]]:
+    learner, found = _open(folder), {}
     for name, path in models.items():
         learner.load(read_weights(path, learner.schema))
-        scores[name] = mean_metrics(learner.predict("test"))[learner.score]
-    return scores
+        found[name] = learner.predict(part)
+    return found
+
+
+def _scores(folder: Path, models: Mapping[str, Mapping[str, list[Prediction]]]) -> dict[str, dict[str, float]]:
+    """Model -> test lab, and EVERYWHERE -> score: some, like AUC, belong to a set of cases and not to one."""
+    task = _open(folder).task
+    found = {}
+    for model, labs in models.items():
+        sets = {**labs, EVERYWHERE: [prediction for predictions in labs.values() for prediction in predictions]}
+        values = {name: task.summary(predictions).get(task.score) for name, predictions in sets.items()}
+        found[model] = {name: value for name, value in values.items() if value is not None}
+    return found
 
 
 def _open(folder: Path, data: Path | None = None) -> TorchLearner:

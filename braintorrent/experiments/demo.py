@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,29 +21,22 @@ from braintorrent.errors import ConfigError, LocalError
 from braintorrent.experiments import report
 from braintorrent.experiments.anatomy import make_labs
 from braintorrent.experiments.baselines import Lab, compare, predict
+from braintorrent.experiments.dealing import Rule
+from braintorrent.experiments.labs import Plan, lay_out, write_peers
 from braintorrent.experiments.processes import Processes, introduce
-from braintorrent.experiments.settings import brain_task, decathlon_task
-from braintorrent.experiments.split import read, split
-from braintorrent.learning import Learner
-from braintorrent.learning.opening import cores
+from braintorrent.experiments.settings import BRAIN_VERSIONS, brain_task
+from braintorrent.experiments.split import counts
 from braintorrent.node.lab import Lab as OpenLab
 from braintorrent.node.lab import ensure_identity
 from braintorrent.storage import Ledger, StatePaths
 
 MARKER = ".braintorrent-demo"  # what a demo may delete, it made itself
-VERSIONS = {"brain": 32, "decathlon": 14}
-TIMING = {"ask_every": 1.0, "alone_after": 60.0, "linger": 300.0}
-STEPS_TIMED = 4
-NAMES = "abcdefghijklmnopqrstuvwxyz"
+SHOWN = 3  # cases in the picture
 
 
 @dataclass
 class Demo:
-    """What to do and where. `data`: a Decathlon folder, or None for the built-in anatomy.
-
-    The labs take turns as in Roy et al., section 2: each wakes on an exponential clock, so that who merges finds
-    the others' newest models done. `continuous`: all train at once, merging models that are half a version old.
-    """
+    """What to do and where. `data`: a lab's data in any layout, or None for the built-in anatomy; by: see dealing."""
 
     out: Path
     peers: int = 4
@@ -53,39 +45,34 @@ class Demo:
     seed: int = 0
     say: Callable[[str], None] = lambda text: None
     continuous: bool = False
+    by: Rule = "even"
     seconds: dict[str, float] = field(default_factory=dict)
 
     def prepare(self) -> list[Path]:
-        """Make data, peer folders and federation.toml; the peer folders."""
+        """Make data, peer folders and federation.toml; the peer folders. What is wrong with a lab is said here."""
         _fresh(self.out)
-        names = [f"lab-{NAMES[i % 26]}{i // 26 or ''}" for i in range(self.peers)]
+        plan = Plan(self.peers, self.by, self.seed, self.versions, self.continuous)
+        root = self.out / "peers"
         with self.timed("data"):
             if self.data is None:
-                labs = make_labs(self.out / "data", names, self.seed, progress=self.say)
-                task = brain_task()
+                self._brains(root, plan)
             else:
-                task = decathlon_task(self.data)
-                labs = split(self.data, self.out / "data", names, self.seed)
-        root = self.out / "peers"
-        federation = {"format": 1, "id": f"demo-{secrets.token_hex(8)}", "task": task, "start": {"seed": self.seed}}
-        root.mkdir()
-        (root / "federation.toml").write_text(tomli_w.dumps(federation))
-        folders = [self._peer(root / name, labs[name]) for name in names]
+                lay_out(self.data, root, plan)
+        folders = [root / name for name in plan.names]
         introduce(folders)
-        timing = TIMING | ({} if self.continuous else {"cadence": "poisson", "interval": _rest(folders)})
         for folder in folders:
-            path = folder / "peer.toml"
-            path.write_text(tomli_w.dumps(tomllib.loads(path.read_text()) | {"timing": timing}))
+            OpenLab.open(folder).state.close()
         return folders
 
-    def _peer(self, folder: Path, data: Path) -> Path:
-        folder.mkdir()
-        versions = self.versions or VERSIONS["brain" if self.data is None else "decathlon"]
-        peer = {
-            "name": folder.name, "data": str(data.resolve()), "listen": "127.0.0.1:0", "stop": {"versions": versions},
+    def _brains(self, root: Path, plan: Plan) -> None:
+        data = make_labs(self.out / "data", plan.names, self.seed, progress=self.say)
+        federation = {
+            "format": 1, "id": f"demo-{secrets.token_hex(8)}", "task": brain_task(), "start": {"seed": self.seed},
         }  # fmt: skip
-        (folder / "peer.toml").write_text(tomli_w.dumps(peer))
-        return folder
+        root.mkdir()
+        (root / "federation.toml").write_text(tomli_w.dumps(federation))
+        peers = {name: (root / name, data[name].resolve()) for name in plan.names}
+        write_peers(peers, self.versions or BRAIN_VERSIONS, self.continuous)
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -107,15 +94,16 @@ class Demo:
             for row, model in (("own", "own"), ("braintorrent", "merged"))
         }
         labs = [Lab(r.name, folder, r.versions) for r, folder in zip(results, folders, strict=True)]
+        part = "test" if any(r.test_cases for r in results) else "validation"
         with self.timed("baselines"):
-            dice = compare(labs, finals, self.out / "baselines", progress)
+            scores = compare(labs, finals, self.out / "baselines", progress, part)
         source = str(self.data) if self.data else "MNI152, deformed"
-        found = report.build(source, self.seed, results, dice, self.seconds)
-        report.write(found, self.out / "report.json")
         with self.timed("figure"):
-            shown = predict(folders[0], finals["braintorrent"][folders[0].name])[0]
+            learner, shown = predict(folders[0], finals["braintorrent"][folders[0].name], part, SHOWN)
             labels = load_federation(folders[0].parent / "federation.toml").task["labels"]
-            report.draw(self.out / "report.png", _curves(folders), shown, labels)
+            report.draw(self.out / "report.png", _curves(folders, learner.score), shown, labels, learner.score)
+        found = report.build(source, self.seed, results, scores, self.seconds, learner.score, part)
+        report.write(found, self.out / "report.json")
         return found
 
 
@@ -129,46 +117,25 @@ def _fresh(out: Path) -> None:
     (out / MARKER).touch()
 
 
-def _rest(folders: list[Path]) -> float:
-    """Seconds a lab rests, so that on average as many are at work as half the cores, and none slows another down.
-
-    What is wrong with a lab is said here, in one line, before processes start.
-    """
-    labs = [OpenLab.open(folder) for folder in folders]
-    for lab in labs:
-        lab.state.close()
-    version = _seconds_per_version(labs[0].learner, labs[0].federation.task["steps"])
-    return round(max(1.0, 2 * len(folders) / cores() - 1) * version, 2)
-
-
-def _seconds_per_version(learner: Learner, steps: int) -> float:
-    """Training and evaluation, estimated from a few real steps."""
-    took: list[float] = []
-    learner.train(lambda: len(took) == STEPS_TIMED, lambda step, steps: took.append(time.monotonic()))
-    began = time.monotonic()
-    learner.evaluate()
-    return time.monotonic() - began + steps * (took[-1] - took[0]) / (len(took) - 1)
-
-
 def _result(folder: Path, peers: Processes) -> report.PeerResult:
     """What one peer did, from its ledger."""
-    _, cases = read(folder / load_peer(folder).data)
+    cases = counts(folder / load_peer(folder).data)
     with Ledger(StatePaths(folder).ledger, read_only=True) as ledger:
         newest, traffic = ledger.newest(), ledger.traffic().values()
         return report.PeerResult(
-            name=folder.name, id=ensure_identity(folder).id, train_cases=len(cases["training"]),
-            test_cases=len(cases["test"]), versions=newest.version.counter if newest else 0,
+            name=folder.name, id=ensure_identity(folder).id, train_cases=cases["training"],
+            test_cases=cases["test"], versions=newest.version.counter if newest else 0,
             merges=len(ledger.merges()), bytes_in=sum(t[0] for t in traffic), bytes_out=sum(t[1] for t in traffic),
             exit=peers.ended[folder.name],
         )  # fmt: skip
 
 
-def _curves(folders: list[Path]) -> dict[str, list[tuple[float, float]]]:
-    """Peer -> (seconds since the first of all, Dice on its own validation cases after each version)."""
+def _curves(folders: list[Path], score: str) -> dict[str, list[tuple[float, float]]]:
+    """Peer -> (seconds since the first of all, score on its own validation cases after each version)."""
     measured = {}
     for folder in folders:
         with Ledger(StatePaths(folder).ledger, read_only=True) as ledger:
-            found = [m for m in ledger.metrics() if m.stage == "own" and m.name == "dice"]
+            found = [m for m in ledger.metrics() if m.stage == "own" and m.name == score]
             measured[folder.name] = [(m.unix, m.value) for m in found if m.value is not None]
     start = min((points[0][0] for points in measured.values() if points), default=0.0)
     return {name: [(unix - start, value) for unix, value in points] for name, points in measured.items()}

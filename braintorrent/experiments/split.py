@@ -1,74 +1,140 @@
-"""One Decathlon folder to several lab folders, and back to one for pooled training.
-
-Lab folders hold a `dataset.json` with absolute paths: no scan is copied or linked.
-"""
+"""One lab's data to several labs' folders, and back to one for pooled training. No scan is copied."""
 
 from __future__ import annotations
 
-import json
-import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from braintorrent.errors import DataError
+from braintorrent.experiments.dealing import FEW, Rule, Subject, deal, with_parts
+from braintorrent.tasks.layouts import PARTS, Dataset, Entry, open_dataset
+from braintorrent.tasks.layouts.write import write
+from braintorrent.workbench.proposing_facts import classes_of, kind_of, labelled
+from braintorrent.workbench.proposing_headers import mask
 
-TEST = 0.25  # of a lab's cases
-VALIDATION = 0.15  # of the rest
-PARTS = ("training", "validation", "test")
+Progress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
 
 
-def split(source: Path, folder: Path, names: Sequence[str], seed: int) -> dict[str, Path]:
-    """Deal the labelled cases of `source` to the labs, name -> `folder/name`. Same seed, same split.
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one lab got. counts: cases by part; amounts: by label, mean mL per case or number of images.
 
-    The Decathlon's own "test" part has no labels and is left alone. DataError if a lab would get fewer
-    than one case to train on, one to validate and one to test.
+    absent: classes that a part lacks, by part.
     """
-    described, cases = read(source)
-    if len(cases["training"]) < 3 * len(names):
-        raise DataError(
-            f"{source}: {len(cases['training'])} labelled cases are too few for {len(names)} labs; each needs 3"
-        )
-    shuffled = cases["training"][:]
-    random.Random(seed).shuffle(shuffled)
-    for position, name in enumerate(names):
-        mine = shuffled[position :: len(names)]
-        test = max(1, round(TEST * len(mine)))
-        validation = max(1, round(VALIDATION * (len(mine) - test)))
-        parts = (mine[test + validation :], mine[test : test + validation], mine[:test])
-        write(folder / name, described, dict(zip(PARTS, parts, strict=True)))
-    return {name: folder / name for name in names}
+
+    name: str
+    folder: Path
+    counts: Mapping[str, int]
+    amounts: tuple[float, ...]
+    absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def split(
+    dataset: Dataset, folders: Mapping[str, Path], labels: Sequence[str], by: Rule = "even", seed: int = 0, *,
+    measure: bool = False, progress: Progress = lambda *_: None,
+) -> list[Share]:  # fmt: skip
+    """Deal the labelled cases to labs by subject and write each lab's listing; folders: lab -> where it goes.
+
+    Parts that the data has are kept: each lab gets its share of each. Where there is only training, a test and a
+    validation part are dealt from it; where only validation is missing, that. Images without a label are left out.
+    measure: also read the masks, for `Share.amounts`; done anyway by "label". DataError: too few subjects.
+    """
+    subjects = _subjects(dataset, labels, measure or by == "label", progress)
+    given = {subject.part for subject in subjects}
+    missing = () if "validation" in given else ("validation",) if "test" in given else ("test", "validation")
+    _enough(dataset, subjects, len(folders), {part: FEW if missing and part == "training" else 1 for part in given})
+    shares: dict[str, list[tuple[Subject, str]]] = {name: [] for name in folders}
+    for part in PARTS:
+        mine = [subject for subject in subjects if subject.part == part]
+        for name, dealt in zip(folders, deal(mine, len(folders), by, seed), strict=True):
+            shares[name] += with_parts(dealt, missing) if part == "training" else [(s, part) for s in dealt]
+    return [_write(dataset, name, folder, shares[name], labels) for name, folder in folders.items()]
 
 
 def pool(labs: Sequence[Path], folder: Path) -> Path:
     """All labs' cases as one lab, in `folder`."""
-    opened = [read(lab) for lab in labs]
-    write(folder, opened[0][0], {part: [case for _, cases in opened for case in cases[part]] for part in PARTS})
+    opened = [open_dataset(lab) for lab in labs]
+    entries = tuple(
+        replace(entry, part=part)
+        for part in PARTS
+        for dataset in opened
+        for entry in dataset.entries
+        if entry.part == part
+    )
+    write(replace(opened[0], root=folder, entries=entries), folder)
     return folder
 
 
-def read(folder: Path) -> tuple[dict[str, Any], dict[str, list[dict[str, str]]]]:
-    """What dataset.json says beside cases, and its labelled cases per part, with absolute paths."""
-    path = folder / "dataset.json"
-    try:
-        listed = json.loads(path.read_text())
-        cases = {
-            part: [
-                {key: str((folder / case[key]).resolve()) for key in ("image", "label")}
-                for case in listed.pop(part, [])
-                if not isinstance(case, str)
-            ]
-            for part in PARTS
-        }
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; a Medical Segmentation Decathlon folder has one") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{path}: not a Decathlon dataset.json ({type(error).__name__}: {error})") from None
-    return listed, cases
+def counts(folder: Path) -> dict[str, int]:
+    """Cases by part of a lab folder that `split` wrote."""
+    found = Counter(entry.part for entry in open_dataset(folder).entries if entry.label is not None)
+    return {part: found[part] for part in PARTS}
 
 
-def write(folder: Path, described: dict[str, Any], cases: dict[str, list[dict[str, str]]]) -> None:
-    """A lab folder's dataset.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    counts = {"numTraining": len(cases["training"]), "numTest": len(cases["test"])}
-    (folder / "dataset.json").write_text(json.dumps({**described, **counts, **cases}, indent=1))
+def _subjects(dataset: Dataset, labels: Sequence[str], measure: bool, progress: Progress) -> list[Subject]:
+    """Labelled cases by subject and part, in the listing's order; no part means training."""
+    kind = kind_of(dataset, labelled(dataset))
+    entries = [entry for entry in dataset.entries if entry.label is not None]
+    grouped: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        grouped.setdefault((entry.part or "training", entry.subject), []).append(entry)
+    subjects, frequency = [], Counter(_names(entry, labels) for entry in entries) if kind == "classification" else {}
+    for number, ((part, _), cases) in enumerate(grouped.items(), 1):
+        if kind == "classification":
+            rarest = min((_names(case, labels) for case in cases), key=lambda names: (frequency[names], names))
+            held = [_names(case, labels) for case in cases]
+            amounts = tuple(float(sum(label in names for names in held)) for label in labels)
+            subjects.append(Subject(part, tuple(cases), "+".join(rarest) or "none", amounts))
+        else:
+            amounts = _millilitres(cases, len(labels)) if measure else ()
+            subjects.append(Subject(part, tuple(cases), "", amounts))
+            if measure:
+                progress("reading masks", number, len(grouped))
+    return subjects
+
+
+def _names(entry: Entry, labels: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(labels[one] if isinstance(one, int) else one for one in classes_of(entry)))
+
+
+def _millilitres(cases: Sequence[Entry], labels: int) -> tuple[float, ...]:
+    import numpy as np
+
+    total = np.zeros(labels)
+    for case in cases:
+        values, volume = mask(case)
+        if values.min() < 0 or values.max() >= labels:
+            raise DataError(f"{case.where}: the mask holds {values.max()}; labels are 0 to {labels - 1}")
+        total += np.bincount(values.ravel(), minlength=labels) * volume / 1000
+    return tuple(total.tolist())
+
+
+def _enough(dataset: Dataset, subjects: Sequence[Subject], labs: int, needs: Mapping[str, int]) -> None:
+    for part, need in needs.items():
+        there = sum(subject.part == part for subject in subjects)
+        if there < need * labs:
+            raise DataError(
+                f"{dataset.root}: {there} labelled subjects in {part} are too few for {labs} labs; each needs {need}"
+            )
+
+
+def _write(dataset: Dataset, name: str, folder: Path, share: list[tuple[Subject, str]], labels: Sequence[str]) -> Share:
+    share = sorted(share, key=lambda one: PARTS.index(one[1]))
+    entries = tuple(replace(entry, part=part) for subject, part in share for entry in subject.entries)
+    write(replace(dataset, root=folder, entries=entries), folder)
+    found = Counter(entry.part for entry in entries)
+    counts = {part: found[part] for part in PARTS}
+    sums = tuple(sum(column) for column in zip(*(subject.amounts for subject, _ in share), strict=True))
+    if any(isinstance(entry.label, Path) for entry in entries):
+        return Share(name, folder, counts, tuple(total / len(entries) for total in sums))
+    return Share(name, folder, counts, sums, _absent(entries, labels))
+
+
+def _absent(entries: Sequence[Entry], labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    held: dict[str, set[str]] = {}
+    for entry in entries:
+        held.setdefault(entry.part, set()).update(_names(entry, labels))
+    lacking = {part: tuple(label for label in labels if label not in names) for part, names in held.items()}
+    return {part: names for part, names in lacking.items() if names}

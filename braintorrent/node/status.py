@@ -44,6 +44,7 @@ def status(node: Node) -> dict[str, Any]:
         "final": bool(machine.newest and machine.newest.final),
         "merges": context.merges,
         "last_merge": context.last_merge,
+        "score": node.lab.learner.score,
         "metrics": {stage: dict(values) for stage, values in context.metrics.items()},
         "bytes_in": received,
         "bytes_out": sent,

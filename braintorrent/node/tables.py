@@ -79,10 +79,12 @@ def merged(status: dict[str, Any]) -> str:
 
 def scores(status: dict[str, Any]) -> str:
     """The last validation figures, e.g. "dice .713 (merged .741)"."""
-    own = next(iter(status["metrics"].get("own", {}).items()), None)
-    last = next(iter(status["metrics"].get("merged", {}).items()), None)
-    text = f"{own[0]} {own[1]:.3f}" if own else ""
-    return f"{text} (merged {last[1]:.3f})" if last else text
+    found = {stage: status["metrics"].get(stage, {}) for stage in ("own", "merged")}
+    name = status.get("score")
+    if name not in found["own"]:  # of an older release, or not defined on so few cases
+        name = next(iter(found["own"]), None)
+    text = f"{name} {found['own'][name]:.3f}" if name else ""
+    return f"{text} (merged {found['merged'][name]:.3f})" if name in found["merged"] else text
 
 
 def state(peer: dict[str, Any]) -> str:
