@@ -145,7 +145,8 @@ def _curves(axes: Axes, curves: Mapping[str, Sequence[tuple[float, float]]], sco
     axes.set(xlabel="seconds", ylabel=f"validation {score}", title="Each peer on its own validation cases")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    if axes.lines:
+        axes.legend(frameon=False, loc="lower right")
 
 
 def _images(axes: Sequence[Axes], predictions: Sequence[Prediction], labels: Sequence[str]) -> None:

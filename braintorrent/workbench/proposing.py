@@ -90,9 +90,12 @@ def new(
     name, listen = name or _host(), listen or f"0.0.0.0:{_free_port(folder)}"
     peer = peer_text(name, data.resolve(), listen)
     validate(Peer, tomllib.loads(peer), f"{folder / 'peer.toml'}")
+    start = federation.parent / agreed.start.weights if federation and agreed and agreed.start.weights else None
+    if start and not start.is_file():
+        raise ConfigError(f"{federation}: start.weights: {start.name} is not beside it; get it from the other labs too")
     write(folder, {"federation.toml": text, "peer.toml": peer})
-    if agreed and federation and agreed.start.weights:
-        _copy_start(federation.parent / agreed.start.weights, folder / agreed.start.weights)
+    if start:
+        shutil.copyfile(start, folder / start.name)
     return Proposal(folder, name, listen, found, tuple(choices))
 
 
@@ -117,14 +120,6 @@ def write(folder: Path, files: dict[str, str]) -> None:
             write_atomically(folder / file, content.encode(), mode=0o644)
     except OSError as error:
         raise LocalError(f"{folder}: cannot be written ({error.strerror})") from None
-
-
-def _copy_start(source: Path, target: Path) -> None:
-    """The start weights that lie beside the federation's file."""
-    try:
-        shutil.copyfile(source, target)
-    except OSError as error:
-        raise ConfigError(f"start.weights: {source} is not there to be copied ({error.strerror})") from None
 
 
 def _host() -> str:

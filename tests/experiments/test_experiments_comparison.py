@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
+from rich.table import Table
 from safetensors.numpy import load_file
 
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.experiments import anatomy, report
-from braintorrent.experiments.baselines import Lab, compare, predict
+from braintorrent.experiments.baselines import EVERYWHERE, Lab, compare, predict
 from braintorrent.learning import open_learner
 from braintorrent.methods import Method
 
+PNG = b"\x89PNG\r\n\x1a\n"
 FEDERATION = """
 format = 1
 id = "federation-x"
@@ -64,7 +68,7 @@ def test_rows_are_what_they_say(labs: list[Lab], tmp_path: Path) -> None:
         "local": names, "own": names, "braintorrent": names, "aggregate": ["aggregate"], "fedavg": ["fedavg"],
         "pooled": ["pooled"],
     }  # fmt: skip
-    assert all(list(tests) == names for models in scores.values() for tests in models.values())
+    assert all(list(tests) == [*names, EVERYWHERE] for models in scores.values() for tests in models.values())
     assert len(said) == 3 + 2 + 3
     # A lab that trained alone is its own baseline: same seeds, same batches, same steps.
     assert scores["local"] == scores["own"]
@@ -93,22 +97,94 @@ def check_report(scores: report.Scores, path: Path, lab: Lab, folder: Path) -> N
     built = report.build("anatomy", 0, [peer], scores, {"total": 1.0})
     report.write(built, folder / "report.json")
     assert json.loads((folder / "report.json").read_text()) == built
-    assert list(built) == ["data", "seed", "peers", "dice", "mean", "seconds"]
+    assert list(built) == ["data", "seed", "score", "part", "peers", "dice", "mean", "seconds"]
     assert set(built["mean"]) == {"local", "own", "braintorrent", "aggregate", "fedavg", "pooled"}
-    everything = [dice for tests in scores["local"].values() for dice in tests.values()]
-    assert len(everything) == 9
+    everything = [dice for tests in built["dice"]["local"].values() for dice in tests.values()]
+    assert len(everything) == 9  # one case each, so that a mean over labs is one over cases
     assert built["mean"]["local"] == pytest.approx(sum(everything) / 9)
 
-    from rich.console import Console
-
-    console = Console(width=140, record=True, file=(folder / "table.txt").open("w"))
-    console.print(report.table(built))
-    shown = console.export_text()
+    shown = text(report.table(built))
     assert "at home" in shown
     assert f"{built['mean']['pooled']:.3f}" in shown
 
-    prediction = predict(lab.folder, path)[0]
-    assert prediction.metrics["dice"] == pytest.approx(scores["own"]["lab-a"]["lab-a"])
+    learner, predictions = predict(lab.folder, path, "test", 3)
+    assert learner.score == "dice"
+    assert predictions[0].metrics["dice"] == pytest.approx(scores["own"]["lab-a"]["lab-a"])
     curves = {"lab-a": [(1.0, 0.2), (2.0, 0.3)], "lab-b": []}
-    report.draw(folder / "report.png", curves, prediction, anatomy.LABELS)
-    assert (folder / "report.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    report.draw(folder / "report.png", curves, predictions, anatomy.LABELS)
+    assert (folder / "report.png").read_bytes()[:8] == PNG
+
+
+CLASSES = """
+format = 1
+id = "federation-y"
+[task]
+kind = "classification"
+labels = ["dark", "bright"]
+size = [8, 8]
+network = "ResNet"
+batch = 8
+steps = 2
+lr = 0.01
+[task.network_args]
+block = "basic"
+layers = [1, 1, 1, 1]
+block_inplanes = [4, 4, 4, 4]
+conv1_t_size = 3
+conv1_t_stride = 1
+no_max_pool = true
+norm = ["group", {num_groups = 2}]
+"""
+
+
+@pytest.fixture
+def classifying(tmp_path: Path) -> list[Lab]:
+    """Two labs without a test part; the second has one class only in its validation part."""
+    (tmp_path / "federation.toml").write_text(CLASSES)
+    rng = np.random.default_rng(0)
+    labs = []
+    for name, bright in (("lab-a", 6), ("lab-b", 0)):
+        (tmp_path / name).mkdir()
+        arrays = {}
+        for part, labels in (("train", np.arange(16) % 2), ("val", np.arange(12) < bright)):
+            slope = np.where(labels[:, None, None], np.arange(8) / 8, 0)
+            arrays[f"{part}_images"] = rng.normal(slope, 1).astype(np.float32)
+            arrays[f"{part}_labels"] = labels.astype(np.uint8)[:, None]
+        np.savez(tmp_path / name / "data.npz", **arrays)
+        (tmp_path / name / "peer.toml").write_text(f'name = "{name}"\ndata = "data.npz"\nthreads = 1\n')
+        labs.append(Lab(name, tmp_path / name, 1))
+    return labs
+
+
+def test_a_score_of_a_set_is_taken_over_all_labs_at_once(classifying: list[Lab], tmp_path: Path) -> None:
+    own = {lab.name: model(lab.folder, tmp_path / f"{lab.name}.safetensors", 1) for lab in classifying}
+    scores = compare(classifying, {"own": own}, tmp_path / "work", part="validation")
+    assert set(scores) == {"local", "own", "aggregate", "fedavg", "pooled"}
+    assert scores["local"] == scores["own"]
+    found = []
+    for lab in classifying:
+        learner, predictions = predict(lab.folder, own["lab-a"], "validation", 12)
+        found += [(int(p.truth[1]), float(p.output[1])) for p in predictions]
+    ill, well = ([score for truth, score in found if truth == kind] for kind in (1, 0))
+    auc = np.mean([(a > b) + (a == b) / 2 for a in ill for b in well])  # the chance that one ranks above another
+    assert scores["own"]["lab-a"][EVERYWHERE] == pytest.approx(auc)
+    assert set(scores["own"]["lab-a"]) == {"lab-a", EVERYWHERE}  # where there is one class only there is no AUC
+
+    peers = [report.PeerResult(lab.name, "x" * 52, 16, 0, 1, 1, 0, 0, 0) for lab in classifying]
+    built = [report.build("d", seed, peers, scores, {}, learner.score, "validation") for seed in (0, 1)]
+    assert built[0]["mean"]["own"] == pytest.approx(np.mean([scores["own"][name][EVERYWHERE] for name in own]))
+    assert built[0]["auc"]["own"].keys() == own.keys()
+    built[1]["mean"] = {row: value + 0.01 for row, value in built[1]["mean"].items()}
+    assert report.spread(built)["own"]["spread"] == pytest.approx(0.01)
+    shown = text(report.table(built[0])) + text(report.spread_table(built))
+    assert "AUC on validation cases" in shown
+    assert "seeds 0, 1" in shown
+    assert "nan" not in shown
+    report.draw(tmp_path / "report.png", {}, predictions[:3], ["dark", "bright"], "auc")
+    assert (tmp_path / "report.png").read_bytes()[:8] == PNG
+
+
+def text(table: Table) -> str:
+    console = Console(width=160, record=True, file=StringIO())
+    console.print(table)
+    return console.export_text()

@@ -1,4 +1,4 @@
-"""Lab data: the anatomy's scanners and determinism, splits without overlap, settings that fit a folder."""
+"""The demo's built-in labs: the anatomy's scanners and determinism, settings that fit them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from braintorrent import plugins
-from braintorrent.errors import DataError, LocalError
+from braintorrent.errors import LocalError
 from braintorrent.experiments import anatomy, settings
-from braintorrent.experiments.split import pool, read, split
 
 ONE_EACH = {"training": 1, "validation": 1, "test": 1}
 
@@ -75,69 +74,8 @@ def test_without_the_template_it_says_what_to_install(monkeypatch: pytest.Monkey
         anatomy.make_labs(tmp_path, ["lab-a"], 0)
 
 
-def decathlon(folder: Path, cases: int, shape: tuple[int, ...] = (36, 50, 17)) -> Path:
-    listed = []
-    for number in range(cases):
-        entry = {"image": f"./imagesTr/s_{number}.nii.gz", "label": f"./labelsTr/s_{number}.nii.gz"}
-        for path in entry.values():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            nibabel.save(nibabel.Nifti1Image(np.zeros(shape, np.uint8), np.eye(4)), folder / path)
-        listed.append(entry)
-    described = {
-        "labels": {"0": "background", "1": "left", "2": "right"}, "modality": {"0": "T1", "1": "T2"},
-        "training": listed, "test": ["./imagesTs/unlabelled.nii.gz"],
-    }  # fmt: skip
-    (folder / "dataset.json").write_text(json.dumps(described))
-    return folder
-
-
-def test_a_split_deals_each_case_once(tmp_path: Path) -> None:
-    source = decathlon(tmp_path / "source", 22)
-    labs = split(source, tmp_path / "labs", ["a", "b"], 1)
-    dealt = {lab: read(folder)[1] for lab, folder in labs.items()}
-    images = [case["image"] for parts in dealt.values() for cases in parts.values() for case in cases]
-    assert len(set(images)) == len(images) == 22
-    assert all(Path(image).is_file() for image in images)
-    sizes = {lab: [len(parts[part]) for part in ("training", "validation", "test")] for lab, parts in dealt.items()}
-    assert sizes == {"a": [7, 1, 3], "b": [7, 1, 3]}
-    assert split(source, tmp_path / "again", ["a", "b"], 1) != labs
-    assert read(tmp_path / "again" / "a") == read(labs["a"])
-    split(source, tmp_path / "other", ["a", "b"], 2)
-    assert read(tmp_path / "other" / "a") != read(labs["a"])
-
-
-def test_pooling_undoes_a_split(tmp_path: Path) -> None:
-    labs = split(decathlon(tmp_path / "source", 12), tmp_path / "labs", ["a", "b", "c"], 1)
-    pooled = read(pool(list(labs.values()), tmp_path / "pooled"))[1]
-    for part in ("training", "validation", "test"):
-        assert pooled[part] == [case for lab in labs.values() for case in read(lab)[1][part]]
-
-
-def test_what_cannot_be_split_is_refused(tmp_path: Path) -> None:
-    source = decathlon(tmp_path / "source", 5)
-    with pytest.raises(DataError, match="5 labelled cases are too few for 2 labs"):
-        split(source, tmp_path / "labs", ["a", "b"], 0)
-    with pytest.raises(DataError, match="no such file"):
-        split(tmp_path, tmp_path / "labs", ["a"], 0)
-    (source / "dataset.json").write_text('{"training": [3]}')
-    with pytest.raises(DataError, match="not a Decathlon"):
-        split(source, tmp_path / "labs", ["a"], 0)
-
-
-def test_settings_fit_the_folder(tmp_path: Path) -> None:
-    source = decathlon(tmp_path / "source", 3)
-    task = settings.decathlon_task(source)
-    assert (task["labels"], task["channels"], task["patch"]) == (["background", "left", "right"], 2, [32, 48, 16])
-    (source / "imagesTr" / "s_0.nii.gz").write_bytes(b"")
-    with pytest.raises(DataError, match="not readable"):
-        settings.decathlon_task(source)
-
-
 def test_the_task_accepts_its_settings(labs: dict[str, Path]) -> None:
     plugin = plugins.load("tasks", "segmentation")
     for lab in (labs["lab-a"], labs["lab-b"]):
         task = plugin.open_task(settings.brain_task(), lab, "cpu", "here")
         assert task.batch(0, 0)["image"].shape[0] == settings.brain_task()["batch"]
-    three_dimensional = settings.decathlon_task(labs["lab-a"])
-    assert three_dimensional["patch"] == [48, 48, 48]
-    assert three_dimensional["labels"] == list(anatomy.LABELS)
