@@ -24,7 +24,7 @@ def split(data: Path, labs: int, by: Any, out: Path, seed: int, versions: int | 
 
     DATA is in any layout that `braintorrent new` takes. A subject's cases stay together, parts that the data has
     are kept (a lab's training cases come from training, its validation cases from validation), otherwise a test
-    and a validation part are dealt. No scan is copied.
+    and a validation part are dealt. Scans stay where they are; only the pixels of an .npz are copied.
 
     \b
     even   a shuffled deal

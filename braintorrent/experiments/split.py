@@ -1,4 +1,4 @@
-"""One lab's data to several labs' folders, and back to one for pooled training. No scan is copied."""
+"""One lab's data to several labs' folders, and back to one for pooled training. Scans stay where they are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from braintorrent.errors import DataError
 from braintorrent.experiments.dealing import FEW, Rule, Subject, deal, with_parts
 from braintorrent.tasks.layouts import PARTS, Dataset, Entry, open_dataset
+from braintorrent.tasks.layouts.parts import assign
 from braintorrent.tasks.layouts.write import write
 from braintorrent.workbench.proposing_facts import classes_of, kind_of, labelled
 from braintorrent.workbench.proposing_headers import mask
@@ -41,6 +42,7 @@ def split(
     validation part are dealt from it; where only validation is missing, that. Images without a label are left out.
     measure: also read the masks, for `Share.amounts`; done anyway by "label". DataError: too few subjects.
     """
+    assign(dataset, None)  # DataError if a subject lies in two parts: they might go to two labs
     subjects = _subjects(dataset, labels, measure or by == "label", progress)
     given = {subject.part for subject in subjects}
     missing = () if "validation" in given else ("validation",) if "test" in given else ("test", "validation")

@@ -32,7 +32,7 @@ def peer_text(name: str, data: Path, listen: str, *, rest: dict[str, Any] | None
     rows = [
         Choice("name", name, "shown to people in the other labs"),
         Choice("data", str(data), "never leaves this machine"),
-        Choice("listen", listen, "the one port to open in the firewall, for the other labs' addresses"),
+        Choice("listen", listen, _listening(listen)),
     ]
     tables = "".join(f"\n{tomli_w.dumps({key: value})}" for key, value in (rest or {}).items())
     peers = "" if rest else '# peers = ["192.0.2.12:47100"]  # addresses of labs that are not on this network segment\n'
@@ -46,6 +46,12 @@ def literal(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key} = {literal(item)}' for key, item in value.items())}}}"
     return tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n")
+
+
+def _listening(address: str) -> str:
+    if address.startswith(("127.", "localhost", "[::1]")):
+        return "this machine only; port 0 takes a free one"
+    return "the one port to open in the firewall, for the other labs' addresses"
 
 
 def _table(name: str, rows: Sequence[Choice]) -> str:
