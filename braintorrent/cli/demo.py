@@ -11,9 +11,12 @@ import click
 
 def _seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> list[int]:
     try:
-        return [int(seed) for seed in value.split(",")] if value else []
+        seeds = [int(seed) for seed in value.split(",")] if value else []
     except ValueError:
-        raise click.BadParameter("whole numbers with commas between them, such as 0,1,2") from None
+        seeds = [-1]
+    if min(seeds, default=0) < 0 or len(set(seeds)) < len(seeds):
+        raise click.BadParameter("different whole numbers with commas between them, such as 0,1,2")
+    return seeds
 
 
 @click.command()

@@ -9,6 +9,7 @@ label   masks: subjects in order of foreground volume, as many to each lab; clas
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -81,11 +82,13 @@ def apportion(total: int, weights: Sequence[float], least: int) -> list[int]:
 def with_parts(subjects: Sequence[Subject], parts: Sequence[str]) -> list[tuple[Subject, str]]:
     """A lab's training subjects with the part of each; `parts` are those to deal beside training, of each class alike.
 
-    A class of fewer than three subjects stays in training.
+    A class of fewer than three subjects stays in training; where all classes are so small, they are dealt as one.
     """
+    sizes = Counter(subject.stratum for subject in subjects)
+    small = max(sizes.values(), default=0) < FEW
     found = []
-    for stratum in sorted({subject.stratum for subject in subjects}):
-        mine = [subject for subject in subjects if subject.stratum == stratum]
+    for stratum in [None] if small else sorted(sizes):
+        mine = [subject for subject in subjects if stratum in (None, subject.stratum)]
         enough = len(mine) >= FEW
         test = max(1, round(TEST * len(mine))) if enough and "test" in parts else 0
         validation = max(1, round(VALIDATION * (len(mine) - test))) if enough and "validation" in parts else 0

@@ -50,6 +50,8 @@ class Demo:
 
     def prepare(self) -> list[Path]:
         """Make data, peer folders and federation.toml; the peer folders. What is wrong with a lab is said here."""
+        if self.data is not None and self.data.resolve().is_relative_to(self.out.resolve()):
+            raise ConfigError(f"{self.data}: lies in --out {self.out}, which is made anew; choose another --out")
         _fresh(self.out)
         plan = Plan(self.peers, self.by, self.seed, self.versions, self.continuous)
         root = self.out / "peers"

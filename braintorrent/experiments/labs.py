@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -102,6 +103,14 @@ def lay_out(data: Path, root: Path, plan: Plan, *, measure: bool = False, progre
     """
     if root.exists() and any(root.iterdir()):
         raise ConfigError(f"{root}: not empty, and nothing is overwritten; give another folder")
+    try:
+        return _lay_out(data, root, plan, measure, progress)
+    except BaseException:
+        shutil.rmtree(root, ignore_errors=True)  # half of it helps nobody, and would be in the way of the next try
+        raise
+
+
+def _lay_out(data: Path, root: Path, plan: Plan, measure: bool, progress: Progress) -> Laid:
     dataset = open_dataset(data)
     found = facts(dataset, progress)
     folders = {name: root / name / "data" for name in plan.names}

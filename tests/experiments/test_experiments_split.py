@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -204,4 +205,18 @@ def test_each_class_of_a_lab_is_in_each_part() -> None:
     assert found == {
         ("common", "test"): 5, ("common", "validation"): 2, ("common", "training"): 13, ("rare", "test"): 1,
         ("rare", "validation"): 1, ("rare", "training"): 1, ("single", "training"): 1,
+    }  # fmt: skip
+
+
+def test_a_subject_in_two_parts_is_refused_before_it_can_reach_two_labs(tmp_path: Path) -> None:
+    dataset = scans(tmp_path / "data", 12)
+    entries = dataset.entries + tuple(replace(entry, part="test") for entry in dataset.entries[:2])
+    with pytest.raises(DataError, match="test"):
+        dealt(replace(dataset, entries=entries), tmp_path / "labs", MASKS, "even")
+
+
+def test_labs_with_few_of_each_class_have_parts_all_the_same() -> None:
+    few = [Subject("training", (), stratum) for stratum in "aabbcc"]
+    assert Counter(part for _, part in with_parts(few, ("test", "validation"))) == {
+        "training": 3, "validation": 1, "test": 2,
     }  # fmt: skip
