@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from blake3 import blake3
 from PIL import Image
 
 from braintorrent import plugins
@@ -120,6 +121,36 @@ def test_a_manifest_of_classes_as_spreadsheets_write_it(tmp_path: Path) -> None:
     assert [entry.label for entry in open_dataset(tmp_path).entries] == [("edema", "nodule"), (), ("nodule",)]
 
 
+def test_a_subject_is_the_same_however_the_folder_is_spelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    manifest(tmp_path / "data", "image,label", *(f"./{number}.png,x" for number in range(8)))
+    monkeypatch.chdir(tmp_path)
+    spellings = [Path("data"), tmp_path / "data", Path("../" + tmp_path.name) / "data"]
+    dealt = [assign(open_dataset(data), tmp_path / "split.json", seed) for seed, data in enumerate(spellings)]
+    places = [{part: [entry.place for entry in entries] for part, entries in parts.items()} for parts in dealt]
+    assert places[0] == places[1] == places[2]
+    assert len(json.loads((tmp_path / "split.json").read_text())["parts"]) == 8
+
+
+@pytest.mark.parametrize("label", ["masks/{}.raw", "{}.npy", "a|{}.SEG", "{}.odd", "..\\{}"])
+def test_a_path_does_not_become_a_class(tmp_path: Path, label: str) -> None:
+    (tmp_path / f"{PERSON}.odd").touch()
+    manifest(tmp_path, "image,label", f"a.png,{label.format(PERSON)}")
+    with pytest.raises(DataError, match="row 2: label looks like a path, not a class; masks end in") as caught:
+        open_dataset(tmp_path)
+    assert PERSON not in str(caught.value).removeprefix(str(tmp_path))
+
+
+def test_files_of_one_name_in_several_folders_are_several_subjects(tmp_path: Path) -> None:
+    cases = [{"image": f"./sub-{n}/t1.nii.gz", "label": f"sub-{n}/seg.nii.gz"} for n in range(4)]
+    cases += [{"image": "sub-0/t2.nii.gz", "label": "sub-0/seg.nii.gz"}]
+    cases += [{"image": "sub-5/t1.nii.gz", "label": "sub-5/seg.nii.gz", "subject": "p"}]
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": cases}))
+    found = open_dataset(tmp_path)
+    assert [entry.subject for entry in found.entries] == [*(f"sub-{n}/t1" for n in range(4)), "t2", "p"]
+    assert assign(found, None)["validation"]
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -204,6 +235,9 @@ def test_medmnist_has_its_parts(tmp_path: Path) -> None:
         ({"train_labels": None}, "train_labels needs 4 rows of whole numbers, as train_images has"),
         ({"val_labels": np.zeros((3, 1), int)}, "val_labels needs 4 rows of whole numbers, as val_images has"),
         ({"test_labels": np.full((4, 2), 2)}, "test_labels has 2 columns; they hold 0 and 1 only"),
+        ({"val_labels": np.array([[0], [1], [2], [1]]), "classes": np.array(["a", "b"])},
+         "val_labels go from 0 to 2, classes names 2; name each from 0 up"),
+        ({"val_labels": np.array([[0], [1], [-1], [1]])}, "val_labels go from -1 to 1; name each from 0 up"),
         ({"train_images": np.zeros((4, 6))}, "train_images is float64 [4, 6]; needs numbers [N, H, W(, C)]"),
         ({"train_subjects": np.array(["p"])}, "train_subjects has 1 rows, train_images 4"),
         ({"train_labels": np.array([[None]] * 4)}, "not readable as .npz without pickled objects (ValueError)"),
@@ -250,6 +284,14 @@ def test_two_series_of_one_person_stay_together(series: Path) -> None:
     assert sorted(sorted(entry.subject for entry in entries) for entries in parts.values()) in (
         [["id0"], ["id1", "id1"], ["id2"]],
     )
+
+
+def test_series_that_share_a_placeholder_for_a_person_are_told_apart(tmp_path: Path) -> None:
+    for number in range(3):
+        save_series(np.zeros((4, 4, 1)), tmp_path / f"scan{number}", "ANON")
+        if number == 1:
+            assert {entry.subject for entry in open_dataset(tmp_path).entries} == {"ANON"}
+    assert [entry.subject for entry in open_dataset(tmp_path).entries] == ["scan0", "scan1", "scan2"]
 
 
 def test_dicom_that_cannot_be_read(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,5 +341,7 @@ def test_what_is_written_is_read_again(tmp_path: Path, layout: str) -> None:
     def said(entries: Any) -> list[Any]:
         return [(np.asarray(e.image).tolist(), e.label, e.subject, e.part) for e in entries]
 
+    listed = [replace(entry, subject=blake3(entry.subject.encode()).hexdigest()[:16]) for entry in listed]
     assert said(again.entries) == said(sorted(listed, key=lambda e: ("training", "validation", "test").index(e.part)))
-    assert len(list((tmp_path / "lab").iterdir())) == 1
+    (written,) = (tmp_path / "lab").iterdir()
+    assert written.stat().st_mode & 0o777 == 0o600

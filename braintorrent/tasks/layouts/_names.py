@@ -17,9 +17,13 @@ def is_image(name: str) -> bool:
 
 def stem(name: str) -> str:
     """A name without folder and image suffix."""
-    name = Path(name).name
-    suffix = next((s for s in IMAGES if name.lower().endswith(s)), "")
-    return name[: len(name) - len(suffix)]
+    return bare(Path(name).name)
+
+
+def bare(path: str) -> str:
+    """A path without image suffix."""
+    suffix = next((s for s in IMAGES if path.lower().endswith(s)), "")
+    return path[: len(path) - len(suffix)]
 
 
 def visible(folder: Path) -> list[Path]:

@@ -1,19 +1,23 @@
 """dataset.json, as in the Medical Segmentation Decathlon (Antonelli et al., Nature Communications 2022).
 
 Cases are {"image": path, "label": path} under "training", and here also under "validation" and "test"; "subject" may
-be added. Paths are relative to the folder, or absolute. Test cases without a label, as the Decathlon's own, are
+be added; without it a case's subject is its file's name, and its path where files in several folders share a name.
+Paths are relative to the folder, or absolute. Test cases without a label, as the Decathlon's own, are
 listed but nobody trains or measures on them. nnU-Net's dataset.json lists no cases: then imagesTr/ and labelsTr/ do.
 """
 
 from __future__ import annotations
 
 import json
+import posixpath
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from braintorrent.errors import DataError
 from braintorrent.tasks.layouts import PARTS, Dataset, Entry, folders
-from braintorrent.tasks.layouts._names import stem
+from braintorrent.tasks.layouts._names import bare, stem
 
 
 def recognises(path: Path) -> bool:
@@ -39,7 +43,21 @@ def read(path: Path) -> Dataset:
         for part in PARTS
         for number, case in enumerate(listed.get(part, []))
     ]
-    return Dataset(file.parent, "decathlon", tuple(entries), labels, modality)
+    return Dataset(file.parent, "decathlon", tuple(_told_apart(entries, listed)), labels, modality)
+
+
+def _told_apart(entries: list[Entry], listed: dict[str, Any]) -> list[Entry]:
+    """Subjects that the listing does not name: sub-01/t1.nii.gz and sub-02/t1.nii.gz are two."""
+    cases = [case for part in PARTS for case in listed.get(part, [])]
+    named = [bool(isinstance(case, dict) and case.get("subject")) for case in cases]
+    paths = [bare(posixpath.normpath(case if isinstance(case, str) else case["image"])) for case in cases]
+    sharing: dict[str, set[str]] = defaultdict(set)
+    for path in paths:
+        sharing[stem(path)].add(path)
+    return [
+        entry if known or len(sharing[stem(path)]) == 1 else replace(entry, subject=path)
+        for entry, known, path in zip(entries, named, paths, strict=True)
+    ]
 
 
 def _entry(case: Any, part: str, file: Path, where: str) -> Entry:

@@ -1,11 +1,13 @@
 """One folder with a DICOM series per case; its mask lies beside it as NAME.nii.gz (or .nii, .nrrd, .mha).
 
-Subjects are told apart by PatientID, so that two series of one person stay in one part. Reading needs pydicom.
+Subjects are told apart by PatientID, so that two series of one person stay in one part; where all series have the
+same one, as some de-identified exports do, each series is a subject of its own. Reading needs pydicom.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 from braintorrent.errors import DataError
@@ -13,6 +15,7 @@ from braintorrent.tasks.layouts import Dataset, Entry
 from braintorrent.tasks.layouts._names import VOLUMES, subfolders, visible
 
 MAGIC = b"DICM"  # after a preamble of 128 bytes
+FEWEST = 3  # series of one PatientID that are no longer taken for one person's
 
 
 def recognises(path: Path) -> bool:
@@ -32,7 +35,14 @@ def read(path: Path) -> Dataset:
             raise DataError(f"{where}: {len(masks)} masks beside it; keep one")
         subject = check_series(folder, where)
         entries.append(Entry(where, folder, masks[0] if masks else None, subject or folder.name))
+    if len(entries) >= FEWEST and len({entry.subject for entry in entries}) == 1:
+        entries = [replace(entry, subject=_folder(entry).name) for entry in entries]
     return Dataset(path, "dicom", tuple(entries))
+
+
+def _folder(entry: Entry) -> Path:
+    assert isinstance(entry.image, Path)
+    return entry.image
 
 
 def is_series(folder: Path) -> bool:

@@ -11,16 +11,20 @@ Rows are counted as a spreadsheet shows them: the header is row 1.
 from __future__ import annotations
 
 import csv
+import os
+import posixpath
 from difflib import get_close_matches
 from pathlib import Path
 
 from braintorrent.errors import DataError
 from braintorrent.tasks.layouts import Dataset, Entry
-from braintorrent.tasks.layouts._names import is_image, part_named, visible
+from braintorrent.tasks.layouts._names import VOLUMES, is_image, part_named, visible
 
 SUFFIXES = (".csv", ".tsv")
 NEEDED, OPTIONAL = ("image", "label"), ("subject", "split")
 NONE = "-"
+# Masks in formats that no reader here takes; as a class, such a name would travel to all labs.
+FOREIGN = (".npy", ".npz", ".dcm", ".seg", ".mat", ".h5", ".hdf5", ".img", ".hdr", ".mgz", ".mgh", ".json", ".xml")
 
 
 def recognises(path: Path) -> bool:
@@ -99,9 +103,8 @@ def _entry(row: list[str], width: int, columns: dict[str, int], folder: Path, wh
     subject = cells.get("subject", "")
     if "subject" in columns and not subject:
         raise DataError(f"{where}: the subject is empty; name one in every row, or leave the column out")
-    return Entry(
-        where, image, _label(cells["label"], folder, where), subject or str(image), part if cells.get("split") else ""
-    )
+    subject = subject or posixpath.normpath(cells["image"])  # however the folder's own path is spelled
+    return Entry(where, image, _label(cells["label"], folder, where), subject, part if cells.get("split") else "")
 
 
 def _label(text: str, folder: Path, where: str) -> Path | tuple[str, ...]:
@@ -110,6 +113,15 @@ def _label(text: str, folder: Path, where: str) -> Path | tuple[str, ...]:
     if text == NONE:
         return ()
     classes = tuple(name.strip() for name in text.split("|"))
+    if any(_is_path(name, folder) for name in (text, *classes)):
+        raise DataError(
+            f"{where}: label looks like a path, not a class; masks end in {', '.join(VOLUMES)} or as pictures do, "
+            "classes are names without / and \\"
+        )
     if not all(classes) or len(set(classes)) < len(classes):
         raise DataError(f"{where}: the label has an empty or a repeated class; write a|b for several")
     return classes
+
+
+def _is_path(text: str, folder: Path) -> bool:
+    return "/" in text or "\\" in text or text.lower().endswith(FOREIGN) or os.path.isfile(folder / text)

@@ -53,6 +53,12 @@ def _entries(arrays: dict[str, Any], part: str, name: str, file: Path) -> list[E
         raise DataError(f"{file}: {name}_labels needs {len(images)} rows of whole numbers, as {name}_images has")
     labels = labels.reshape(len(labels), -1).astype(np.int64)
     several = labels.shape[1] > 1
+    classes, highest = arrays.get("classes"), labels.shape[1] - 1 if several else int(labels.max(initial=0))
+    if labels.min(initial=0) < 0 or (classes is not None and highest >= classes.size):
+        names = "" if classes is None else f", classes names {classes.size}"
+        raise DataError(
+            f"{file}: {name}_labels go from {labels.min(initial=0)} to {highest}{names}; name each from 0 up"
+        )
     if several and not np.isin(labels, (0, 1)).all():
         raise DataError(f"{file}: {name}_labels has {labels.shape[1]} columns; they hold 0 and 1 only")
     subjects = arrays.get(f"{name}_subjects", [f"{name} {number}" for number in range(len(images))])

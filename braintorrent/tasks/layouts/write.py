@@ -1,13 +1,19 @@
-"""Write a listing of cases whose scans stay where they are."""
+"""Write a listing of cases whose scans stay where they are.
+
+It tells where scans lie, so only its owner may read it; grouping needs no names, so subjects are digests.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+from blake3 import blake3
 
 from braintorrent.errors import DataError
 from braintorrent.tasks.layouts import PARTS, Dataset, Entry
@@ -33,7 +39,7 @@ def write(dataset: Dataset, folder: Path) -> None:
 def _decathlon(dataset: Dataset, entries: Sequence[Entry], path: Path) -> None:
     cases = {
         part: [
-            {"image": _absolute(entry.image), "label": _absolute(entry.label), "subject": entry.subject}
+            {"image": _absolute(entry.image), "label": _absolute(entry.label), "subject": _nameless(entry)}
             for entry in entries
             if (entry.part or "training") == part
         ]
@@ -42,16 +48,17 @@ def _decathlon(dataset: Dataset, entries: Sequence[Entry], path: Path) -> None:
     names = {"modality": dataset.modality, "labels": dataset.labels}
     described = {key: {str(index): name for index, name in enumerate(of)} for key, of in names.items() if of}
     counts = {"numTraining": len(cases["training"]), "numTest": len(cases["test"])}
-    path.write_text(json.dumps({**described, **counts, **cases}, indent=1))
+    with _private(path, "w") as file:
+        json.dump({**described, **counts, **cases}, file, indent=1)
 
 
 def _manifest(dataset: Dataset, entries: Sequence[Entry], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with _private(path, "w") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "label", "subject", "split"])
         for entry in entries:
             label = "|".join(str(dataset.labels[c] if isinstance(c, int) else c) for c in entry.label)  # type: ignore[union-attr]
-            writer.writerow([_absolute(entry.image), label or NONE, entry.subject, entry.part])
+            writer.writerow([_absolute(entry.image), label or NONE, _nameless(entry), entry.part])
 
 
 def _arrays(dataset: Dataset, entries: Sequence[Entry], path: Path) -> None:
@@ -70,8 +77,21 @@ def _arrays(dataset: Dataset, entries: Sequence[Entry], path: Path) -> None:
         for row, entry in zip(hot, mine, strict=True):
             row[[int(c) for c in entry.label or ()]] = 1  # type: ignore[union-attr]
         arrays[f"{name}_labels"] = hot if several else hot.argmax(1)[:, None]
-        arrays[f"{name}_subjects"] = np.array([entry.subject for entry in mine])
-    np.savez(path, **arrays)
+        arrays[f"{name}_subjects"] = np.array([_nameless(entry) for entry in mine])
+    with _private(path, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def _nameless(entry: Entry) -> str:
+    return blake3(entry.subject.encode(errors="surrogateescape")).hexdigest(8)
+
+
+def _private(path: Path, mode: str) -> IO[Any]:
+    """The file, emptied, for its owner alone; lines of text end as they are written."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(descriptor, 0o600)  # it may have been there
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    return os.fdopen(descriptor, mode, **text)
 
 
 def _absolute(path: object) -> str:
