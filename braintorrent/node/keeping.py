@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
+
 from braintorrent.contracts import MergeOutcome
 from braintorrent.errors import StorageFull
 from braintorrent.node.context import Context
@@ -27,7 +29,7 @@ from braintorrent.node.lab import Lab
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import NOTHING, Version
 from braintorrent.records import decode_record
-from braintorrent.storage import BlobStore, write_atomically
+from braintorrent.storage import BlobStore, Ledger, write_atomically
 
 Origin = tuple[str, Version, float]  # author, version, weight
 
@@ -41,25 +43,25 @@ def told(models: Path, name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def recall(lab: Lab, blobs: BlobStore, newest: Announcement | None) -> dict[str, float]:
-    """At a start: the scores of the newest version, so that nobody measures them twice; empty where unknown."""
+def recall(lab: Lab, ledger: Ledger, blobs: BlobStore, newest: Announcement | None) -> dict[str, float]:
+    """At a start: the scores of the newest version, so that nobody measures them twice; empty where unknown.
+
+    Does what a kill after the version's publication left undone: `latest` and `best` are what the ledger says.
+    """
     if newest is None:
         return {}
-    said = told(lab.state.models, "latest")
-    if said.get("content") == newest.content:
-        return dict(said.get("score", {}))
-    with contextlib.suppress(StorageFull):  # an older release kept none, or a crash came between
-        _keep_version(lab, blobs, "latest", newest, {})
-    return {}
+    metrics = _measured(ledger)
+    with contextlib.suppress(StorageFull):
+        if told(lab.state.models, "latest").get("content") != newest.content:
+            _keep_version(lab, blobs, "latest", newest, metrics)
+        _keep_best(lab, blobs, newest, metrics)
+    return metrics
 
 
 def keep_published(context: Context, newest: Announcement, metrics: Mapping[str, float]) -> None:
     """The newest version as `latest`, and as `best` if no score before was as good. Waits for the disk."""
     _keep_version(context.lab, context.blobs, "latest", newest, metrics)
-    name = context.lab.learner.score
-    score, before = metrics.get(name, math.nan), told(context.lab.state.models, "best").get("score", {}).get(name)
-    if not math.isnan(score) and (before is None or score > before):
-        _keep_version(context.lab, context.blobs, "best", newest, metrics)
+    _keep_best(context.lab, context.blobs, newest, metrics)
 
 
 def keep_own(context: Context, name: str) -> None:
@@ -84,6 +86,30 @@ def keep_merged(
         _describe(context.lab, "merged", version, weights.digest, "merged", metrics, origins)
 
     _until_there_is_room(context, keep)
+
+
+def _measured(ledger: Ledger) -> dict[str, float]:
+    """Own scores of the newest version. They were taken before it was published, so they bear the version before."""
+    versions = [NOTHING, *(version for version, _ in ledger.published())]
+    found = [m for m in ledger.metrics() if m.stage == "own" and m.version == versions[-2]]
+    return {m.name: m.value for m in found if m.value is not None}
+
+
+def _keep_best(lab: Lab, blobs: BlobStore, newest: Announcement, metrics: Mapping[str, float]) -> None:
+    """The newest version as `best`, if it scores better than what lies there."""
+    name = lab.learner.score
+    score, before = metrics.get(name, math.nan), _best_score(lab.state.models, name)
+    if not math.isnan(score) and (before is None or score > before):
+        _keep_version(lab, blobs, "best", newest, metrics)
+
+
+def _best_score(models: Path, name: str) -> float | None:
+    """None too where the JSON is of other weights: a kill came between the two files."""
+    said, file = told(models, "best"), models / "best.safetensors"
+    if not file.exists() or said.get("content") != blake3(max_threads=1).update_mmap(file).hexdigest():
+        return None
+    score: float | None = said.get("score", {}).get(name)
+    return score
 
 
 def _keep_version(lab: Lab, blobs: BlobStore, name: str, a: Announcement, metrics: Mapping[str, float]) -> None:

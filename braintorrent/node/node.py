@@ -67,7 +67,7 @@ class Node:
         ledger = self._exit.enter_context(Ledger(lab.state.ledger))
         blobs = BlobStore(lab.state.blobs, int(lab.peer.disk_gib * 2**30))
         restored, pending = restore(lab, ledger, blobs)
-        own = await asyncio.to_thread(own_scores, lab, recall(lab, blobs, restored.newest), restored.newest)
+        own = await asyncio.to_thread(own_scores, lab, recall(lab, ledger, blobs, restored.newest), restored.newest)
         machine = PeerMachine(
             lab.me, lab.federation.id, lab.members, policy(lab.peer), random.Random(secrets.randbits(64)),
             restored, loop.time(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 from importlib.util import find_spec
 
@@ -15,7 +16,7 @@ from braintorrent.node.keeping import told
 from braintorrent.node.lab import Lab
 from braintorrent.node.node import Node
 from braintorrent.node.status import status
-from braintorrent.storage import Ledger, StatePaths
+from braintorrent.storage import Ledger, StatePaths, write_atomically
 
 FIELDS = ["model", "version", "content", "score", "stage", "unix", "parents"]
 
@@ -89,6 +90,43 @@ async def test_after_a_restart_the_last_scores_are_known(folders, until):
     score = told(StatePaths(folder).models, "latest")["score"]
     async with Node(Lab.open(folder)) as node:
         assert status(node)["metrics"]["own"] == score
+
+
+async def test_what_a_kill_left_of_latest_and_best_is_made_good_at_the_next_start(folders, until):
+    (folder,) = folders("lab-a", timing={"alone_after": 0.0}, task={"rate": 0.5})
+    state = StatePaths(folder)
+
+    async def versions(count):
+        async with asyncio.timeout(20), Node(Lab.open(folder)) as node:
+            await until(lambda: status(node)["versions"] >= count)
+            node.stop()
+            await node.finished()
+
+    def files():
+        return {path.name: path.read_bytes() for path in state.models.iterdir() if path.stem in ("latest", "best")}
+
+    await versions(1)
+    before = files()
+    await versions(told_version(state) + 1)
+    now = {name: told(state.models, name) for name in ("latest", "best")}
+    assert now["best"]["content"] == now["latest"]["content"] != json.loads(before["best.json"])["content"]
+    killed = [
+        before,  # after the ledger, before any of the files
+        {"best.json": before["best.json"]},  # between the weights of best and what is said of them
+    ]
+    for left in killed:
+        for name, content in left.items():
+            write_atomically(state.models / name, content)  # not through a hard link
+        async with Node(Lab.open(folder)) as node:
+            assert status(node)["metrics"]["own"] == now["latest"]["score"]
+            for name, said in now.items():
+                content = (state.models / f"{name}.safetensors").read_bytes()
+                assert told(state.models, name)["content"] == blake3(content).hexdigest() == said["content"]
+                assert told(state.models, name)["score"] == said["score"]
+
+
+def told_version(state):
+    return int(told(state.models, "latest")["version"].split(".")[1])
 
 
 async def test_full_disks_for_models_and_curves_do_no_harm(folders, small_disk, until):
