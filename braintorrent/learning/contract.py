@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Learner(Protocol):
-    """A model, its data, and how to improve the one with the other. Used from one thread at a time."""
+    """A model, its data, and how to improve the one with the other. Used from one thread at a time.
+
+    It may have `after(versions)`: a state for `restore` that continues with the batches after so many versions.
+    """
 
     schema: Schema
     samples: int  # training cases, a_i in Roy et al.

@@ -121,6 +121,11 @@ class TorchLearner:
             arrays["anchor"] = self._anchor.buffer.copy()
         return arrays
 
+    def after(self, versions: int) -> dict[str, NDArray[Any]]:
+        """`state` as it is now, but at the first batch after so many versions: where no checkpoint says it better."""
+        begin = {"step": versions * self.task.steps, "done": 0}
+        return self.state() | {name: np.array(value, np.int64) for name, value in begin.items()}
+
     @torch.no_grad()
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Undo `state`: continue as if never interrupted."""

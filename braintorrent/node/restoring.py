@@ -59,6 +59,8 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
         log.info("going on with version %d, from its checkpoint", (newest.version.counter if newest else 0) + 1)
     elif newest is not None:
         load_version(lab, blobs, newest.content)
+        if hasattr(lab.learner, "after"):  # or it would train on its first batches again
+            lab.learner.restore(lab.learner.after(newest.version.counter))
         log.info("going on after version %d", newest.version.counter)
     return restored, pending
 

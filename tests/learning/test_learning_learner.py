@@ -96,6 +96,20 @@ def test_a_checkpoint_continues_to_the_bit(optimiser: type, arguments: dict[str,
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours if name not in ("seconds", "loss"))
 
 
+def test_without_a_checkpoint_training_goes_on_with_the_next_batches() -> None:
+    seen: list[int] = []
+
+    class Noting(Regression):
+        def batch(self, seed: int, step: int) -> Any:
+            seen.append(step)
+            return super().batch(seed, step)
+
+    learner = TorchLearner(Noting(), Method(), 0, 7)
+    learner.restore(learner.after(3))
+    assert learner.train(go_on, ignore).complete
+    assert seen == [*range(18, 24)]
+
+
 @pytest.mark.parametrize("after_merge", ["reset", "keep"])
 def test_the_optimiser_follows_its_rule_after_a_merge(after_merge: Any) -> None:
     learner = TorchLearner(Regression(), Method(), 0, 7, after_merge)
