@@ -16,7 +16,7 @@ from braintorrent.node import node as running
 from braintorrent.node.lab import Lab, hints, make_identity
 from braintorrent.node.roster import Roster, line_of, parse_line
 from braintorrent.node.status import status
-from braintorrent.storage import StatePaths
+from braintorrent.storage import Ledger, StatePaths
 
 WHERE = "braintorrent.Node"
 
@@ -108,15 +108,23 @@ class Node:
             fault = _only(group)
         raise fault
 
+    def _began(self) -> bool:
+        """Whether there is a version; `latest` may be missing, after a kill or on a full disk."""
+        path = StatePaths(self.folder).ledger
+        if not path.exists():
+            return False
+        with Ledger(path, read_only=True) as ledger:
+            return ledger.newest() is not None
+
     def _bring(self, _federation: Federation, _peer: Peer, _folder: Path, method: Method, *_: Any) -> LoopLearner:
         if method.needs.hooks:
             raise ConfigError(f"{WHERE}: method {self.federation.method.name} needs a task of a federation.toml")
         learner, models = LoopLearner(self.learner, method.role), StatePaths(self.folder).models
         start = models / "start.safetensors"
-        if (models / "latest.safetensors").exists() and start.exists():
-            learner.load(read_weights(start, learner.schema))  # a cell run twice: the network is trained already
-        else:
+        if not self._began():
             start.unlink(missing_ok=True)
+        elif start.exists():
+            learner.load(read_weights(start, learner.schema))  # a cell run twice: the network is trained already
         return learner
 
 

@@ -63,6 +63,7 @@ async def test_two_labs_in_one_loop_merge_what_does_better_and_go_on_later(tmp_p
         assert "rollback" not in status["notes"]
     assert (left.w == right.w).all()
     # A cell run twice: the learners are trained already, and the labs agree all the same.
+    (StatePaths(tmp_path / "l").models / "latest.safetensors").unlink()  # as a kill, or a full disk, may have it
     for status in await learn(3):
         assert status["versions"] == 3
         assert status["merges"] >= 1
