@@ -2,7 +2,8 @@
 
     configs/metadata.json   configs/inference.json   models/model.safetensors   docs/README.md   docs/model_card.json
 
-README.md is the model card. The folder is written beside its name and renamed: it is there whole, or not at all.
+README.md is the model card. A new folder is written beside its name and renamed: it is there whole, or not at all.
+With `force` these files take the place of the same in an earlier bundle; data, results and all else there stay.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def export(folder: Path, out: Path, model: str | None = None, *, force: bool = F
 
     ConfigError if the task has no bundle, or something is at `out` (with `force`: something that is no bundle).
     """
+    out = out.resolve()
     _check_target(out, force)
     lab = open_folder(folder)
     wanted = find(lab, model)
@@ -64,17 +66,14 @@ def _check_target(out: Path, force: bool) -> None:
 
 
 def _put(draft: Path, out: Path) -> None:
-    """The new folder in the place of the old, which is only then removed."""
-    old = temporary_path(out)
-    with suppress(FileNotFoundError):
-        out.rename(old)
-    try:
+    """The new folder in its place, or file by file into the one that is there."""
+    if not out.exists():
         draft.rename(out)
-    except OSError:
-        with suppress(FileNotFoundError):
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        return
+    for part in ("models", "configs", "docs"):
+        (out / part).mkdir(exist_ok=True)
+        for file in (draft / part).iterdir():
+            file.replace(out / part / file.name)
 
 
 def _json(path: Path, value: Any) -> None:

@@ -75,15 +75,24 @@ def test_what_is_there_stays_unless_it_is_a_bundle_and_forced(lab: Any, tmp_path
     export(lab.folder, bundle)
     with pytest.raises(ConfigError, match="is there already; --force"):
         export(lab.folder, bundle)
-    (bundle / "old").touch()
+    scans = bundle / "data" / "scan.nii.gz"
+    scans.parent.mkdir()
+    scans.touch()
     export(lab.folder, bundle, "own", force=True)
-    assert not (bundle / "old").exists()
+    assert scans.exists(), "only what export made is replaced"
     assert json.loads((bundle / "docs" / "model_card.json").read_text())["model"]["name"] == "own"
     precious.mkdir()
     (precious / "thesis.txt").touch()
     with pytest.raises(ConfigError, match="no bundle, so it is not replaced"):
         export(lab.folder, precious, force=True)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_folder_one_is_in_may_be_the_target(lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    export(lab.folder, Path("."))
+    assert (tmp_path / "configs" / "metadata.json").is_file()
+    assert Path.cwd() == tmp_path
 
 
 def test_the_card_names_who_is_in_the_model(lab: Any, tmp_path: Path) -> None:
