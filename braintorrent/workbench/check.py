@@ -14,8 +14,6 @@ check_tables.py         the report for people
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +25,7 @@ from braintorrent.workbench.check_data import check_data
 from braintorrent.workbench.check_findings import Report
 from braintorrent.workbench.check_machine import check_machine
 from braintorrent.workbench.check_network import check_network
+from braintorrent.workbench.kept import borrowed
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
 
@@ -38,8 +37,7 @@ def check(folder: Path, *, quick: bool = False, progress: Progress = lambda *_: 
     configuration = report.group("configuration")
     setup = check_configuration(configuration, folder)
     if setup is not None:
-        with tempfile.TemporaryDirectory() as scratch:
-            split = _copy(StatePaths(folder).split, Path(scratch))
+        with borrowed(StatePaths(folder).split) as split:
             sound = check_data(report.group("data"), setup, split, report.facts, progress)
             instead = (
                 "the configuration comes first" if configuration.failed else "the data comes first" if not sound else
@@ -51,10 +49,3 @@ def check(folder: Path, *, quick: bool = False, progress: Progress = lambda *_: 
         report.facts["peer"] = setup.peer.name
     report.facts["seconds"] = round(time.monotonic() - began, 2)
     return report
-
-
-def _copy(record: Path, scratch: Path) -> Path:
-    """The record of the parts, to be read or made elsewhere: a check must not be what fixes them."""
-    if record.exists():
-        shutil.copyfile(record, scratch / record.name)
-    return scratch / record.name

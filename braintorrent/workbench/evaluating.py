@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from blake3 import blake3
 
 from braintorrent import plugins
@@ -27,8 +28,11 @@ from braintorrent.errors import ConfigError, DataError
 from braintorrent.learning import open_learner
 from braintorrent.learning.baseline import train_alone
 from braintorrent.learning.opening import read_weights
+from braintorrent.node.keeping import told
 from braintorrent.storage import write_atomically
-from braintorrent.workbench.kept import Kept, Opened, every, load, open_folder, versions
+from braintorrent.tasks.layouts import open_dataset
+from braintorrent.tasks.layouts.parts import assign
+from braintorrent.workbench.kept import Kept, Opened, borrowed, every, load, open_folder, versions
 
 Report = dict[str, Any]
 Progress = Callable[[str, int, int], None]
@@ -43,21 +47,26 @@ def evaluate(folder: Path, part: str | None = None, *, alone: bool = False, prog
     progress(what, done, of) now and then. LocalError where there is nothing to measure, or nothing to measure on.
     """
     lab = open_folder(folder)
-    if not hasattr(plugins.load("tasks", lab.federation.kind), "open_task"):
-        return _evaluate_learner(lab, part, alone, progress)
+    with borrowed(lab.state.split) as split:
+        if hasattr(plugins.load("tasks", lab.federation.kind), "open_task"):
+            return _evaluate_network(lab, split, part, alone, progress)
+        return _evaluate_learner(lab, split, part, alone, progress)
+
+
+def _evaluate_network(lab: Opened, split: Path, part: str | None, alone: bool, progress: Progress) -> Report:
     from braintorrent.learning.inference import open_network
 
-    models = _models(lab, alone, progress)
-    network = open_network(lab.federation, lab.peer, lab.folder, lab.state.split)
+    models = _models(lab, split, alone, progress)
+    network = open_network(lab.federation, lab.peer, lab.folder, split)
     for name in (part,) if part else ("test", "validation"):
         rows = _rows(network, models, name, progress)
         if rows[0]["cases"]:
             return {"part": name, "models": rows}
-    raise DataError(f"{folder}: no cases in part {part or 'test or validation'} of this lab's data")
+    raise DataError(f"{lab.folder}: no cases in part {part or 'test or validation'} of this lab's data")
 
 
-def _models(lab: Opened, alone: bool, progress: Progress) -> list[Kept]:
-    return [*every(lab), *([_alone(lab, progress)] if alone else [])]
+def _models(lab: Opened, split: Path, alone: bool, progress: Progress) -> list[Kept]:
+    return [*every(lab), *([_alone(lab, split, progress)] if alone else [])]
 
 
 def _rows(network: Any, models: Sequence[Kept], part: str, progress: Progress) -> list[dict[str, Any]]:
@@ -107,11 +116,11 @@ def _means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(found) / len(found) for name, found in values.items()}
 
 
-def _evaluate_learner(lab: Opened, part: str | None, alone: bool, progress: Progress) -> Report:
+def _evaluate_learner(lab: Opened, split: Path, part: str | None, alone: bool, progress: Progress) -> Report:
     """A learner that is its own task measures itself, on its validation cases."""
     if part == "test":
         raise ConfigError(f"{federation_path(lab.folder)}: task.kind: {lab.federation.kind} has no test cases")
-    models, learner, rows = _models(lab, alone, progress), _learner(lab), []
+    models, learner, rows = _models(lab, split, alone, progress), _learner(lab, split), []
     for done, kept in enumerate(models, 1):
         weights = read_weights(kept.path, learner.schema)
         learner.load(weights)
@@ -121,34 +130,50 @@ def _evaluate_learner(lab: Opened, part: str | None, alone: bool, progress: Prog
     return {"part": "validation", "models": rows}
 
 
-def _learner(lab: Opened) -> Any:
+def _learner(lab: Opened, split: Path) -> Any:
     method = plugins.load("methods", lab.federation.method.name).create(**lab.federation.method.options)
-    return open_learner(lab.federation, lab.peer, lab.folder, method, lab.state.split)
+    return open_learner(lab.federation, lab.peer, lab.folder, method, split)
 
 
-def _alone(lab: Opened, progress: Progress) -> Kept:
-    """The local-only baseline: kept from before if it was trained as long, under the same federation.toml."""
+def _alone(lab: Opened, split: Path, progress: Progress) -> Kept:
+    """The local-only baseline: kept from before if trained as long, on the same cases, under one federation.toml."""
     path, count = lab.state.models / "alone.safetensors", versions(lab)
     if not count:
         raise ConfigError(f"{lab.folder}: no version yet for --alone to match; braintorrent run {lab.folder}")
     agreed = blake3(lab.federation.model_dump_json().encode()).hexdigest()
-    try:
-        said = json.loads(path.with_suffix(".json").read_bytes())
-        known = (said["versions"], said["federation"], said["content"]) == (
-            count, agreed, blake3(path.read_bytes()).hexdigest()
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
-        known = False
-    if not known:
-        learner = _learner(lab)
+    wanted = {"versions": count, "federation": agreed, **_training_cases(lab, split)}
+    said = told(lab.state.models, "alone")
+    same = all(said.get(key) == value for key, value in wanted.items())
+    if not (same and path.is_file() and said.get("content") == blake3(path.read_bytes()).hexdigest()):
+        learner = _learner(lab, split)
         train_alone(learner, count, lambda done, steps: progress("training alone", done, steps))
         write_atomically(path, *learner.weights().parts)
-        said = {
-            "model": "alone", "versions": count, "content": learner.weights().digest, "federation": agreed,
-            "unix": round(time.time(), 3),
-        }  # fmt: skip
+        content = learner.weights().digest
+        said = {"model": "alone", **wanted, "content": content, "unix": round(time.time(), 3)}
         write_atomically(path.with_suffix(".json"), json.dumps(said, indent=1).encode())
     return Kept("alone", path, said={**said, "version": f"{count} versions"})
+
+
+def _training_cases(lab: Opened, split: Path) -> dict[str, Any]:
+    """How many cases this lab trains on, and a digest of their files' names, sizes and times.
+
+    A learner that is its own task only counts them.
+    """
+    if not hasattr(plugins.load("tasks", lab.federation.kind), "open_task"):
+        return {"cases": _learner(lab, split).samples}
+    entries = assign(open_dataset(lab.folder / lab.peer.data), split, keep=False)["training"]
+    whole = blake3()
+    for entry in entries:
+        whole.update(_stamp(entry.image) + _stamp(entry.label))
+    return {"cases": len(entries), "data": whole.hexdigest()}
+
+
+def _stamp(source: Any) -> bytes:
+    """What changes when an image or label does: pixels and classes themselves, or of files what the system knows."""
+    if isinstance(source, Path):
+        files = sorted(source.iterdir()) if source.is_dir() else [source] if source.exists() else []
+        return repr([(f.name, (known := f.stat()).st_size, known.st_mtime_ns) for f in files]).encode()
+    return source.tobytes() if isinstance(source, np.ndarray) else repr(source).encode()
 
 
 def write_csv(report: Report, path: Path) -> None:

@@ -1,12 +1,19 @@
-"""The models a lab keeps, and the lab's folder opened beside a running node: no lock is taken, nothing is written.
+"""The models a lab keeps, and the lab's folder opened beside a running node: no lock is taken.
+
+Nothing in `state/` is written but the model `alone` of `evaluate --alone`, which no node looks at.
 
 merged  after the last merge of a run: fits all      own     after the last local steps: fits this lab
 best    best on own validation cases                 latest  the newest published version
+
+A run that goes on leaves merged and own of its last end behind: stale, they are taken only by name.
 """
 
 from __future__ import annotations
 
-import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from braintorrent.config import Federation, Peer, federation_path, load_federation, load_peer
 from braintorrent.errors import ConfigError
 from braintorrent.learning.opening import read_weights
+from braintorrent.node.keeping import told
 from braintorrent.node.lab import check_folder
 from braintorrent.storage import Ledger, StatePaths
 
@@ -55,18 +63,31 @@ def open_folder(folder: Path) -> Opened:
     return Opened(folder, load_federation(federation_path(folder)), load_peer(folder), StatePaths(folder))
 
 
+@contextmanager
+def borrowed(record: Path) -> Iterator[Path]:
+    """A copy of the record of the parts, to be read or made elsewhere: looking must not be what fixes them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / record.name
+        if record.exists():
+            shutil.copyfile(record, copy)
+        yield copy
+
+
 def find(lab: Opened, wanted: str | None = None) -> Kept:
-    """A model by name or path; by default merged, else best, else latest, else the newest version in the ledger."""
+    """A model by name or path; by default the first of KEPT that is not stale, else the newest version in the ledger.
+
+    ConfigError if it is not there.
+    """
     if wanted is not None and wanted not in KEPT:
         path = Path(wanted)
         if not path.is_file():
             raise ConfigError(f"{path}: no such file, and no model is called so; names: {', '.join(KEPT)}")
         return Kept(path.stem, path)
-    for name in KEPT if wanted is None else (wanted,):
-        path = lab.state.models / f"{name}.safetensors"
-        if path.is_file():
-            return Kept(name, path, said=_said(path))
-    if wanted is None and (newest := _newest(lab)) is not None:
+    newest = _newest(lab)
+    for kept in _there(lab, KEPT if wanted is None else (wanted,)):
+        if wanted or not _stale(kept, newest):
+            return kept
+    if wanted is None and newest is not None:
         return newest
     there = ", ".join(name for name in KEPT if wanted and (lab.state.models / f"{name}.safetensors").is_file())
     what = f"no model {wanted} is kept" if wanted else "no model yet"
@@ -74,10 +95,9 @@ def find(lab: Opened, wanted: str | None = None) -> Kept:
 
 
 def every(lab: Opened) -> list[Kept]:
-    """All that are kept, in the order of a run: own, merged, best, latest; else the newest version in the ledger."""
-    there = [find(lab, name) for name in ("own", "merged", "best", "latest")
-             if (lab.state.models / f"{name}.safetensors").is_file()]  # fmt: skip
-    return there or [find(lab)]
+    """All that are not stale, in the order of a run: own, merged, best, latest; else the newest in the ledger."""
+    newest = _newest(lab)
+    return [k for k in _there(lab, ("own", "merged", "best", "latest")) if not _stale(k, newest)] or [find(lab)]
 
 
 def load(kept: Kept, network: Network) -> Kept:
@@ -108,9 +128,13 @@ def _newest(lab: Opened) -> Kept | None:
     return Kept("newest", lab.state.blobs / newest.content, said=said)
 
 
-def _said(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.with_suffix(".json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _there(lab: Opened, names: Iterable[str]) -> Iterator[Kept]:
+    for name in names:
+        path = lab.state.models / f"{name}.safetensors"
+        if path.is_file():
+            yield Kept(name, path, said=told(lab.state.models, name))
+
+
+def _stale(kept: Kept, newest: Kept | None) -> bool:
+    """Of the end of a run that went on; an older release did not write down the version."""
+    return kept.name in ("merged", "own") and newest is not None and kept.version not in ("", newest.version)

@@ -83,7 +83,9 @@ def plan(scans: Sequence[Path], out: Path, *, force: bool) -> list[tuple[Path, P
 
 
 def _stem(scan: Path) -> str:
-    name = scan.name or scan.resolve().name
+    name = scan.resolve().name
+    if scan.is_dir():  # of a DICOM series, often by its UID: dots and all
+        return name
     return next((name.removesuffix(end) for end in SUFFIXES if name.endswith(end)), scan.stem or name)
 
 

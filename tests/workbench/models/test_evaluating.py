@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,11 @@ def test_the_lab_alone_trains_once(lab: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "versions": 1}))
     evaluate(lab.folder, "validation", alone=True, progress=count)
     assert len(steps) == 8  # it was trained for another number of versions
+    scan = lab.folder / "data" / "training0.nii.gz"
+    os.utime(scan, ns=(0, scan.stat().st_mtime_ns + 10**9))
+    evaluate(lab.folder, "validation", alone=True, progress=count)
+    assert len(steps) == 12  # a training case changed
+    assert not StatePaths(lab.folder).split.exists(), "only a run records the parts"
 
 
 def test_nothing_to_measure_on_is_said(lab: Any) -> None:

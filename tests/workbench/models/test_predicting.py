@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from braintorrent.cli import cli
 from braintorrent.errors import ConfigError, DataError
 from braintorrent.storage import StateFolder, StatePaths
+from braintorrent.workbench.kept import every, find, open_folder
 from braintorrent.workbench.predicting import Predictor, plan
 
 
@@ -101,6 +102,31 @@ def test_several_scans_into_a_folder_and_never_over_anything(lab: Any, tmp_path:
         plan(scans[:1], scans[0], force=True)
     with pytest.raises(ConfigError, match="scan 1: no such file"):
         plan([tmp_path / "none.nii.gz"], out, force=False)
+
+
+def test_series_in_folders_named_by_uid_have_two_names(tmp_path: Path) -> None:
+    series = [tmp_path / "1.2.3.4", tmp_path / "1.2.3.5"]
+    for folder in series:
+        folder.mkdir()
+    assert [out.name for _, out in plan(series, tmp_path / "out", force=False)] == [
+        "1.2.3.4_seg.nii.gz", "1.2.3.5_seg.nii.gz",
+    ]  # fmt: skip
+
+
+def test_models_of_an_ended_run_that_went_on_are_taken_only_by_name(lab: Any) -> None:
+    models = StatePaths(lab.folder).models
+    said, best = (models / "merged.json").read_text(), models / "best.safetensors"
+    try:
+        best.write_bytes((models / "own.safetensors").read_bytes())
+        assert find(open_folder(lab.folder)).name == "merged"
+        (models / "merged.json").write_text(json.dumps({**json.loads(said), "version": "1000.1"}))
+        opened = open_folder(lab.folder)
+        assert find(opened).name == "best"
+        assert [kept.name for kept in every(opened)] == ["own", "best"]
+        assert find(opened, "merged").version == "1000.1"
+    finally:
+        best.unlink(missing_ok=True)
+        (models / "merged.json").write_text(said)
 
 
 def test_a_scan_that_does_not_fit_is_named_by_its_place(lab: Any, tmp_path: Path) -> None:
