@@ -20,6 +20,7 @@ from braintorrent.workbench.check_findings import Group
 from braintorrent.workbench.check_set import check_parts, check_set, named
 
 SAME_PLACE = 0.01  # voxels; below it lies what headers in float32 round away
+FLAT = 1e-6  # of the volume of a voxel with right angles
 MISPLACED = 0.5  # voxels; from here on a label names the neighbour's tissue
 
 
@@ -95,6 +96,10 @@ def _parts(group: Group, dataset: Dataset, split: Path) -> dict[str, list[Entry]
         group.note("no label", f"{len(bare)} cases have no label: nobody trains or measures on them",
                    f"the first: {named(bare[0], dataset.root)}")  # fmt: skip
     check_parts(group, dataset)
+    if dataset.layout == "dicom" and len(dataset.entries) > 1 and len({e.subject for e in dataset.entries}) == 1:
+        group.warning("subject", f"all {len(dataset.entries)} series have one PatientID: as one subject, all of them "
+                      "train and none validates", str(dataset.root),
+                      "give each person a PatientID of their own when pseudonymising")  # fmt: skip
     try:
         return assign(dataset, split)
     except DataError as error:
@@ -125,7 +130,8 @@ def _check_case(group: Group, entry: Entry, root: Path, part: str, agreed: Agree
     case = Case(entry, part, named(entry, root))
     image = _decoded(group, entry.image, case.where, "image", agreed.dims)
     if image is not None:
-        case.shape, case.spacing = image.shape, image.spacing
+        case.shape, placed = image.shape, _check_affine(group, case, image, "image")
+        case.spacing = image.spacing if placed else ()
         _check_image(group, case, image, agreed.channels)
     if isinstance(entry.label, tuple):
         _check_classes(group, case, entry.label, agreed)
@@ -133,7 +139,7 @@ def _check_case(group: Group, entry: Entry, root: Path, part: str, agreed: Agree
         label = _decoded(group, entry.label, case.where, "label", 3)
         if label is not None:
             _check_mask(group, case, label, agreed.labels)
-            if image is not None:
+            if _check_affine(group, case, label, "label") and image is not None and placed:
                 _check_place(group, case, image, label)
     return case
 
@@ -188,6 +194,20 @@ def _check_mask(group: Group, case: Case, label: Scan, labels: Sequence[str]) ->
                     case.where, "correct the mask, or agree on the label with the other labs")  # fmt: skip
     elif not values.any():
         group.warning("empty mask", "no voxel is labelled", case.where, "right if the structure is not there; look")
+
+
+def _check_affine(group: Group, case: Case, scan: Scan, what: str) -> bool:
+    """Whether its voxels have a place in the world, if they claim one."""
+    if scan.affine is None:
+        return True
+    if not np.isfinite(scan.affine).all():
+        fault = "has numbers that are not finite"
+    elif abs(np.linalg.det(scan.affine[:3, :3])) <= FLAT * np.prod(np.linalg.norm(scan.affine[:3, :3], axis=0)):
+        fault = "makes the volume flat: it cannot be inverted"
+    else:
+        return True
+    group.error("affine", f"the affine of the {what} {fault}", case.where, "mend its header, or convert it again")
+    return False
 
 
 def _check_place(group: Group, case: Case, image: Scan, label: Scan) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
+import struct
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+
+from braintorrent.tasks.layouts import Dataset, Entry
+from braintorrent.tasks.layouts.reading import Scan
+from braintorrent.workbench.check_data import Case, _check_affine, _parts
+from braintorrent.workbench.check_findings import Group
 
 TURNED = np.array([[-1.0, 0, 0, 11], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 
@@ -47,6 +54,15 @@ def widened(lab: Any, name: str) -> None:
 def respaced(lab: Any, name: str) -> None:
     for path in (lab.image(name), lab.label(name)):
         lab.change(path, same, moved(0, spacing=3.0))
+
+
+def flattened(lab: Any, name: str) -> None:
+    """One affine for both; a header may say anything, so it is written as bytes."""
+    for path in (lab.image(name), lab.label(name)):
+        lab.change(path, same, np.diag([1.0, 1.0, 1.0, 1.0]))
+        stored = bytearray(gzip.decompress(path.read_bytes()))
+        struct.pack_into("<12f", stored, 280, 1, 0, 0, 0, 0, 1, 0, 0, 1, 1, 0, 0)  # the sform's three rows
+        path.write_bytes(gzip.compress(bytes(stored)))
 
 
 BROKEN: dict[str, tuple[Callable[[Any], Any], str, str, str]] = {
@@ -180,3 +196,32 @@ def test_no_data(lab: Any, only: Any) -> None:
     assert "data" in only(lab.check(), "error", "listing").what
     lab.peer(data="")
     assert only(lab.check(), "error", "data").what == "data: names no folder"
+
+
+def test_an_affine_that_image_and_label_share_must_hold_all_the_same(lab: Any) -> None:
+    flattened(lab, "training2")
+    found = [f for f in lab.check().findings if f.level == "error"]
+    assert [f.what for f in found] == [
+        f"the affine of the {what} makes the volume flat: it cannot be inverted" for what in ("image", "label")
+    ]
+    assert all("training2" in f.where for f in found)
+
+
+def test_an_affine_that_is_not_finite(tmp_path: Any) -> None:
+    case = Case(Entry("scans: image 1", tmp_path, None, "1"), "training", "scans: image 1")
+    group, affine = Group("data"), np.eye(4)
+    affine[0, 3] = np.nan
+    assert not _check_affine(group, case, Scan(np.zeros((1, 2, 2, 2)), affine, (1.0, 1.0, 1.0)), "image")
+    assert group.findings[0].what == "the affine of the image has numbers that are not finite"
+
+
+def test_one_patient_id_for_all_series_is_noticed(tmp_path: Any) -> None:
+    def series(*subjects: str) -> Dataset:
+        entries = tuple(Entry(f"case {n}", tmp_path / str(n), tmp_path / f"{n}.nii", s) for n, s in enumerate(subjects))
+        return Dataset(tmp_path, "dicom", entries)
+
+    for subjects, warnings in ((("anon",) * 4, 1), (("anon", "b", "c", "d"), 0)):
+        group = Group("data")
+        _parts(group, series(*subjects), tmp_path / "split.json")
+        assert sum(f.level == "warning" and "one PatientID" in f.what for f in group.findings) == warnings
+        (tmp_path / "split.json").unlink()
