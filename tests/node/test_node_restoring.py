@@ -1,0 +1,62 @@
+"""Coming back without a checkpoint: a lab killed after each publication trains on all its cases all the same."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import torch
+
+from braintorrent.config import load_federation, load_peer
+from braintorrent.learning.learner import TorchLearner
+from braintorrent.node.lab import Lab
+from braintorrent.node.node import Node
+from braintorrent.storage import StatePaths
+
+
+class Line:
+    """A contracts.Task with two weights, which notes the number of each batch."""
+
+    score, samples, steps = "fit", 4, 3
+
+    def __init__(self):
+        self.batches = []
+
+    def network(self, seed):
+        torch.manual_seed(seed)
+        return torch.nn.Linear(1, 1)
+
+    def batch(self, seed, step):
+        self.batches.append(step)
+        return torch.from_numpy(np.random.default_rng([seed, step]).standard_normal((4, 1), np.float32))
+
+    def loss(self, model, batch):
+        return (model(batch) - 2 * batch).square().mean()
+
+    def optimiser(self, parameters):
+        return torch.optim.SGD(parameters, 0.1)
+
+    def evaluate(self, model, part, *, arrays=False):
+        return []
+
+    def summary(self, predictions):
+        return {}
+
+
+async def test_batches_go_on_where_the_last_version_ended(folders):
+    (folder,) = folders("lab-a", timing={"alone_after": 0.0, "linger": 0.1}, stop={"versions": 2}, discovery=False)
+    federation = load_federation(folder.parent / "federation.toml")
+
+    async def batches(versions):
+        task, peer = Line(), load_peer(folder)
+        peer = peer.model_copy(update={"stop": peer.stop.model_copy(update={"versions": versions})})
+        lab = Lab.assemble(
+            folder, folder, federation, peer, lambda *opened: TorchLearner(task, opened[3], 0, 7), folder
+        )
+        async with asyncio.timeout(30), Node(lab) as node:
+            await node.finished()
+        StatePaths(folder).checkpoint.unlink(missing_ok=True)  # as after a kill
+        return task.batches
+
+    assert await batches(2) == [0, 1, 2, 3, 4, 5]
+    assert await batches(3) == [6, 7, 8]
