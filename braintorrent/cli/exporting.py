@@ -12,7 +12,7 @@ import click
 @click.option("-o", "out", required=True, type=click.Path(path_type=Path), help="The bundle's folder, made anew.")
 @click.option("--model", help="merged, own, best, latest, or a safetensors file (default: the first there is of "
                               "merged, best, latest).")  # fmt: skip
-@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@click.option("--force", is_flag=True, help="Replace an earlier export there; all else in it stays.")
 @click.option("--json", "as_json", is_flag=True, help="Print the model card as one JSON object.")
 def export(folder: Path, out: Path, model: str | None, force: bool, as_json: bool) -> None:
     """Write the model of the lab in FOLDER as a MONAI bundle, with a model card.
