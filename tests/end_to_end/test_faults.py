@@ -73,7 +73,7 @@ def save(path, array):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda scans: shutil.rmtree(scans), "dataset.json"),
+        (lambda scans: shutil.rmtree(scans), "scans: no such file or folder; data = names"),
         (lambda scans: (scans / "images/0.nii.gz").write_bytes(b"no scan"), "training case 0: the image"),
         (lambda scans: save(scans / "labels/0.nii.gz", np.zeros((9, 10, 10), np.uint8)), "shape"),
         (lambda scans: save(scans / "labels/0.nii.gz", np.full((10, 10, 10), 7, np.uint8)), "7"),
