@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from braintorrent.errors import DataError
 from braintorrent.tasks.layouts import PARTS, Dataset, Entry, open_dataset
+from braintorrent.tasks.layouts.dicom import check_series
 from braintorrent.tasks.layouts.parts import assign
 from braintorrent.tasks.layouts.reading import Scan, decode
 from braintorrent.workbench.check_configuration import Setup
@@ -96,10 +97,8 @@ def _parts(group: Group, dataset: Dataset, split: Path) -> dict[str, list[Entry]
         group.note("no label", f"{len(bare)} cases have no label: nobody trains or measures on them",
                    f"the first: {named(bare[0], dataset.root)}")  # fmt: skip
     check_parts(group, dataset)
-    if dataset.layout == "dicom" and len(dataset.entries) > 1 and len({e.subject for e in dataset.entries}) == 1:
-        group.warning("subject", f"all {len(dataset.entries)} series have one PatientID: as one subject, all of them "
-                      "train and none validates", str(dataset.root),
-                      "give each person a PatientID of their own when pseudonymising")  # fmt: skip
+    if dataset.layout == "dicom":
+        _check_patients(group, dataset)
     try:
         return assign(dataset, split)
     except DataError as error:
@@ -107,6 +106,15 @@ def _parts(group: Group, dataset: Dataset, split: Path) -> dict[str, list[Entry]
             group.error("parts", str(error))
         labelled = [entry for entry in dataset.entries if entry.label is not None]
         return {part: [entry for entry in labelled if (entry.part or "training") == part] for part in PARTS}
+
+
+def _check_patients(group: Group, dataset: Dataset) -> None:
+    """A PatientID that tells nobody apart is not used, and two series of one person may come into two parts."""
+    first = dataset.entries[0]
+    assert isinstance(first.image, Path)
+    if len(dataset.entries) > 1 and check_series(first.image, first.where) != first.subject:
+        group.warning("subject", "PatientID is empty, or the same in all series: each is taken for another person's",
+                      str(dataset.root), "give each person a PatientID of their own when pseudonymising")  # fmt: skip
 
 
 def _label_map(group: Group, dataset: Dataset, agreed: Agreed, federation: Path) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from braintorrent.tasks.layouts import Dataset, Entry
+from braintorrent.tasks.layouts import Entry, open_dataset
 from braintorrent.tasks.layouts.reading import Scan
 from braintorrent.workbench.check_data import Case, _check_affine, _parts
 from braintorrent.workbench.check_findings import Group
+from tests.tasks.dicoms import save_series
 
 TURNED = np.array([[-1.0, 0, 0, 11], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 
@@ -215,13 +216,11 @@ def test_an_affine_that_is_not_finite(tmp_path: Any) -> None:
     assert group.findings[0].what == "the affine of the image has numbers that are not finite"
 
 
-def test_one_patient_id_for_all_series_is_noticed(tmp_path: Any) -> None:
-    def series(*subjects: str) -> Dataset:
-        entries = tuple(Entry(f"case {n}", tmp_path / str(n), tmp_path / f"{n}.nii", s) for n, s in enumerate(subjects))
-        return Dataset(tmp_path, "dicom", entries)
-
-    for subjects, warnings in ((("anon",) * 4, 1), (("anon", "b", "c", "d"), 0)):
-        group = Group("data")
-        _parts(group, series(*subjects), tmp_path / "split.json")
-        assert sum(f.level == "warning" and "one PatientID" in f.what for f in group.findings) == warnings
-        (tmp_path / "split.json").unlink()
+@pytest.mark.parametrize(("patients", "warnings"), [("aaaa", 1), ("abcd", 0)])
+def test_one_patient_id_for_all_series_is_noticed(tmp_path: Any, patients: str, warnings: int) -> None:
+    for number, patient in enumerate(patients):
+        save_series(np.zeros((2, 2, 2)), tmp_path / "scans" / f"series{number}", patient)
+        (tmp_path / "scans" / f"series{number}.nii.gz").touch()
+    group = Group("data")
+    _parts(group, open_dataset(tmp_path / "scans"), tmp_path / "split.json")
+    assert sum(f.level == "warning" and f.what.startswith("PatientID is empty") for f in group.findings) == warnings
