@@ -6,6 +6,7 @@ Whatever a class does not accept is a ConfigError that names the key; nothing is
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from types import ModuleType
@@ -14,6 +15,9 @@ from typing import Any
 import torch
 
 from braintorrent.errors import ConfigError
+
+FETCHES = re.compile("pretrained|url", re.IGNORECASE)
+NAMES_FILE = re.compile("checkpoint|path|^weights$", re.IGNORECASE)
 
 
 def class_of(module: ModuleType, name: str, base: type, where: str) -> Any:
@@ -28,6 +32,7 @@ def class_of(module: ModuleType, name: str, base: type, where: str) -> Any:
 
 def build(make: Callable[..., Any], arguments: Mapping[str, Any], where: str, signature: Any = None) -> Any:
     """make(**arguments); ConfigError for an argument that it, or `signature`, does not take, or a value it refuses."""
+    _check_own(arguments, where)
     accepted = inspect.signature(signature or make).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
         for key in arguments:
@@ -37,6 +42,17 @@ def build(make: Callable[..., Any], arguments: Mapping[str, Any], where: str, si
         return make(**arguments)
     except Exception as error:  # a class from outside may refuse its arguments with anything
         raise ConfigError(f"{where}: {first_line(error)}") from None
+
+
+def _check_own(arguments: Mapping[str, Any], where: str) -> None:
+    """ConfigError for an argument by which a class would download a file, or unpickle one."""
+    for key, value in arguments.items():
+        if isinstance(value, Mapping):
+            _check_own(value, f"{where}.{key}")
+        # drop_path_rate = 0.1 and use_checkpoint = true, of gradients, name no file.
+        number = isinstance(value, int | float)
+        if (FETCHES.search(key) or (NAMES_FILE.search(key) and not number)) and value:
+            raise ConfigError(f"{where}: {key}: would load a file; start.weights names trained weights to begin from")
 
 
 def taken(cls: Any, known: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,17 @@ from typing import Any
 
 from braintorrent.tasks._options import Options
 from braintorrent.tasks._pipeline import Config, inference, network
+from braintorrent.tasks._plain import check_plain
 
 WEIGHTS = "models/model.safetensors"
 
 
 def bundle_files(options: Options) -> dict[str, Any]:
-    """inference: configs/inference.json; network_data_format: of configs/metadata.json; task: one line."""
+    """inference: configs/inference.json; network_data_format: of configs/metadata.json; task: one line.
+
+    ConfigError if a value of the options would be read as an instruction.
+    """
+    check_plain(options.model_dump(exclude_none=True), "task")
     return {
         "inference": _inference(options),
         "network_data_format": _data_format(options),

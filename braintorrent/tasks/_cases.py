@@ -17,7 +17,7 @@ from monai.transforms import Compose, LoadImage, map_binary_to_indices
 from braintorrent.errors import DataError
 from braintorrent.tasks._naming import check_names
 from braintorrent.tasks._options import Options
-from braintorrent.tasks._pipeline import check_image, common_form, instantiate
+from braintorrent.tasks._pipeline import check_affine, check_image, common_form, instantiate
 from braintorrent.tasks.layouts import Entry, open_dataset
 from braintorrent.tasks.layouts.dicom import check_series
 from braintorrent.tasks.layouts.parts import assign
@@ -86,6 +86,7 @@ def _check(image: Any, label: Any, where: str, options: Options) -> None:
     if image.shape[1:] != label.shape[1:]:
         raise DataError(f"{where}: image {_size(image)} and label {_size(label)} differ in shape")
     check_image(image, where, options)
+    check_affine(label, f"{where}: label")
     values = label.unique().tolist()
     unknown = [v for v in values if v not in range(len(options.labels))]
     if unknown:

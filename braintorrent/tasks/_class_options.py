@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from braintorrent.config import Section
 from braintorrent.errors import ConfigError
 from braintorrent.tasks._building import build, class_of, taken
+from braintorrent.tasks._plain import plain_names
 
 
 class Options(Section):
@@ -42,6 +43,12 @@ class Options(Section):
     steps: int = Field(50, ge=1, description="optimiser steps per version")
     flip: float = Field(0.5, ge=0, le=1, description="chance to mirror an image left to right")
     intensity: float = Field(0.1, ge=0, lt=1, description="random scale and shift of intensities, at most")
+
+    @field_validator("labels", "modality")
+    @classmethod
+    def _plain(cls, names: list[str]) -> list[str]:
+        plain_names(names)
+        return names
 
     @field_validator("size")
     @classmethod
@@ -77,6 +84,7 @@ def make_network(options: Options, where: str) -> torch.nn.Module:
         "spatial_dims": options.dims, "in_channels": options.channels, "n_input_channels": options.channels,
         "out_channels": classes, "num_classes": classes, "classes": classes, "img_size": options.size,
         "in_shape": [options.channels, *options.size], "classification": True, "post_activation": None,
+        "pretrained": False,
     }  # fmt: skip
     network: torch.nn.Module = build(cls, taken(cls, known) | options.network_args, f"{where}: network_args")
     return network

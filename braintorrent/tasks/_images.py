@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 from braintorrent.errors import DataError
 from braintorrent.tasks._cases import read
 from braintorrent.tasks._naming import check_names
+from braintorrent.tasks._pipeline import check_affine
 from braintorrent.tasks.layouts import Entry, open_dataset
 from braintorrent.tasks.layouts.parts import assign
 
@@ -85,6 +86,7 @@ def _read(path: Path, dims: int, where: str) -> torch.Tensor:
     try:
         volume = read(path, "image", where)
         if dims == 3 and volume.shape[-1] > 1:
+            check_affine(volume, where)
             volume = Orientation(axcodes="RAS", labels=None)(volume)
     finally:
         set_track_meta(tracking)

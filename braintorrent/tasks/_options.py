@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from braintorrent.config import Section
 from braintorrent.tasks._building import build, class_of, taken
+from braintorrent.tasks._plain import plain_names
 
 
 class Options(Section):
@@ -38,6 +39,12 @@ class Options(Section):
     flip: float = Field(0.5, ge=0, le=1, description="chance to mirror a patch left to right")
     intensity: float = Field(0.1, ge=0, lt=1, description="random scale and shift of intensities, at most")
     overlap: float = Field(0.25, ge=0, lt=1, description="overlap of inference windows")
+
+    @field_validator("labels", "modality")
+    @classmethod
+    def _plain(cls, names: list[str]) -> list[str]:
+        plain_names(names)
+        return names
 
     @field_validator("modality")
     @classmethod
@@ -70,7 +77,10 @@ def make_network(options: Options, where: str) -> torch.nn.Module:
 
 def network_arguments(options: Options) -> dict[str, Any]:
     """network_args, and what follows from the other options where the class takes it."""
-    known = {"spatial_dims": options.dims, "in_channels": options.channels, "out_channels": len(options.labels)}
+    known = {
+        "spatial_dims": options.dims, "in_channels": options.channels, "out_channels": len(options.labels),
+        "pretrained": False,
+    }  # fmt: skip
     return {**taken(getattr(monai.networks.nets, options.network), known), **options.network_args}
 
 

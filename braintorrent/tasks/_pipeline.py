@@ -22,7 +22,7 @@ from monai.bundle import ConfigParser
 from monai.data import get_track_meta, set_track_meta
 from monai.transforms import Compose
 
-from braintorrent.errors import ConfigError, DataError
+from braintorrent.errors import DataError
 from braintorrent.tasks._options import Options, network_arguments
 
 Config = dict[str, Any]
@@ -94,8 +94,7 @@ def instantiate(config: Any) -> Any:
 
 
 def network(options: Options) -> Config:
-    """The network as configuration; ConfigError if a value of its arguments would be read as an instruction."""
-    _check_plain(options.network_args)
+    """The network as configuration."""
     return {"_target_": f"monai.networks.nets.{options.network}", **network_arguments(options)}
 
 
@@ -143,6 +142,14 @@ def check_image(image: torch.Tensor, where: str, options: Options) -> None:
         raise DataError(f"{where}: the image has {image.ndim - 1} axes; the network takes volumes, task.dims = 3")
     if not image.isfinite().all():
         raise DataError(f"{where}: the image has values that are not finite")
+    check_affine(image, where)
+
+
+def check_affine(image: Any, where: str) -> None:
+    """DataError unless a MetaTensor's affine, voxel to world, can be undone."""
+    affine = np.asarray(image.affine, float)
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise DataError(f"{where}: the affine in its header is singular or not finite; mend the header")
 
 
 def _tracking(on: bool) -> bool:
@@ -150,17 +157,3 @@ def _tracking(on: bool) -> bool:
     before: bool = get_track_meta()
     set_track_meta(on)
     return before
-
-
-def _check_plain(value: Any, key: str = "network_args") -> None:
-    """MONAI evaluates texts that begin with $, @ or % and keys that begin with _; a federation agreed on neither."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            if str(name).startswith("_"):
-                raise ConfigError(f"task.{key}.{name}: a bundle would not take this as a plain key")
-            _check_plain(item, f"{key}.{name}")
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _check_plain(item, key)
-    elif isinstance(value, str) and value.startswith(("$", "@", "%")):
-        raise ConfigError(f"task.{key}: {value[:20]!r}: a bundle would not take this as a plain text")

@@ -89,6 +89,8 @@ def train(task: Any, steps: int) -> nn.Module:
         ({"labels": ["one"]}, "labels: classes that exclude each other are at least 2"),
         ({"labels": ["a", "a", "b"]}, "labels: a name is there twice"),
         ({"modality": ["x", "y"]}, "modality: names 2 channels, channels says 1"),
+        ({"labels": ["$1", "a", "b"]}, "labels: .*a name begins with none of"),
+        ({"network": "DenseNet121", "network_args": {"pretrained": True}}, "network_args: pretrained: would load a"),
         ({"optimiser": "Adm"}, "optimiser: no class 'Adm'.*Adam"),
         ({"learning_rate": 1.0}, "learning_rate: unknown key; allowed: .*lr"),
     ],

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from braintorrent.errors import ConfigError
+from braintorrent.tasks._bundle_files import bundle_files
 from braintorrent.tasks._options import Options, make_network
 from braintorrent.tasks._pipeline import common_form, instantiate, network, postprocessing
 
@@ -17,8 +18,8 @@ from braintorrent.tasks._pipeline import common_form, instantiate, network, post
 )
 def test_no_option_is_an_instruction(options: dict[str, Any], value: Any) -> None:
     arguments = {**options["network_args"], "act": value}
-    with pytest.raises(ConfigError, match=r"task\.network_args.*a bundle would not take this"):
-        network(Options(**options | {"network_args": arguments}))
+    with pytest.raises(ConfigError, match=r"task\.network_args\.act.* code"):
+        bundle_files(Options(**options | {"network_args": arguments}))
 
 
 def test_the_described_network_is_the_agreed_one(options: dict[str, Any]) -> None:

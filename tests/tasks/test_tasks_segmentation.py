@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,22 @@ from monai.metrics import DiceMetric
 
 from braintorrent import plugins
 from braintorrent.errors import ConfigError, DataError
+from braintorrent.tasks._options import Options
+from braintorrent.tasks._pipeline import Segmenter
 
 
 def open_task(options: dict[str, Any], folder: Path) -> Any:
     return plugins.load("tasks", "segmentation").open_task(options, folder, "cpu", "federation.toml: task")
+
+
+def save_singular(path: Path, array: np.ndarray) -> None:
+    """A file whose third axis points nowhere."""
+    import nibabel
+
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[252:256], raw[312:328] = bytes([0, 0, 2, 0]), bytes(16)  # qform_code, sform_code; srow_z
+    path.write_bytes(gzip.compress(bytes(raw)))
 
 
 def save(folder: Path, name: str, array: np.ndarray) -> None:
@@ -40,6 +53,15 @@ def save(folder: Path, name: str, array: np.ndarray) -> None:
         ({"optimiser": "Adm"}, "optimiser: no class 'Adm'.*Adam"),
         ({"optimiser_args": {"momentum": 0.9}}, "optimiser_args: unknown argument 'momentum'"),
         ({"lr": 0.0}, "lr: "),
+        ({"labels": ["background", "$__import__('os')"]}, "labels: .*a name begins with none of"),
+        ({"modality": ["@device"]}, "modality: .*a name begins with none of"),
+        ({"labels": ["background", "a\x1b[2J"]}, "labels: .*no control characters"),
+        (
+            {"network": "HoVerNet", "network_args": {"pretrained_url": "file:///model.pt"}},
+            "network_args: pretrained_url: would load a file; start.weights names",
+        ),
+        ({"loss_args": {"nested": {"Checkpoint": "a.pt"}}}, "loss_args.nested: Checkpoint: would load a file"),
+        ({"optimiser_args": {"path": "a.pt"}}, "optimiser_args: path: would load a file"),
         ({"batchsize": 2}, "batchsize: unknown key; allowed: .*batch"),
     ],
 )
@@ -72,6 +94,14 @@ def test_scans_that_cannot_be_used_are_refused_without_their_names(
     save(folder, "labelsTr/training0.nii.gz", np.ones((16, 18, 14), np.uint8))
     save(folder, "imagesTr/training0.nii.gz", np.full((16, 18, 14), np.nan, np.float32))
     refused("not finite")
+    save_singular(image, np.zeros((16, 18, 14), np.float32))
+    refused("training case 0: the affine in its header is singular or not finite")
+    with pytest.raises(DataError, match="scan 1: the affine in its header"):
+        Segmenter(Options(**options), torch.device("cpu"))(torch.nn.Identity(), image, "scan 1")
+    save(folder, "imagesTr/training0.nii.gz", np.zeros((16, 18, 14), np.float32))
+    save_singular(label, np.ones((16, 18, 14), np.uint8))
+    refused("training case 0: label: the affine in its header")
+    save(folder, "labelsTr/training0.nii.gz", np.ones((16, 18, 14), np.uint8))
     save(folder, "imagesTr/training0.nii.gz", np.zeros((16, 18, 14, 2), np.float32))
     refused("the image has 2 channels; task.channels says 1")
     label.unlink()
