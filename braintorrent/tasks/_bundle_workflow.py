@@ -8,7 +8,7 @@ write checkpoints and curves do nothing, for the node keeps models and curves it
 from __future__ import annotations
 
 import json
-import re
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from monai.bundle import ConfigWorkflow
 
-from braintorrent.errors import ConfigError, LocalError
+from braintorrent.errors import BrainTorrentError, ConfigError, LocalError
+from braintorrent.tasks._plain import check_plain
 
 CONFIGS = ("train.json", "train.yaml", "train.yml")
 NEEDED = {  # id in the official layout -> what it is, for errors
@@ -82,7 +83,7 @@ def config_file(root: Path, where: str) -> Path:
 
 def open_workflow(config: Path, data: Path, overrides: Mapping[str, Any], start: int, where: str) -> Workflow:
     """The workflow of a training configuration, nothing instantiated yet. data: the lab's folder."""
-    with in_one_line(where, data):
+    with in_one_line(where):
         workflow = Workflow(config, start)
     parser = workflow.parser
     for key, what in NEEDED.items():
@@ -100,18 +101,34 @@ def open_workflow(config: Path, data: Path, overrides: Mapping[str, Any], start:
 
 
 @contextmanager
-def in_one_line(where: str, data: Path) -> Iterator[None]:
-    """Whatever a bundle's code raises becomes a ConfigError in one line that names no file of the lab's data."""
+def in_one_line(where: str, kind: type[LocalError] = ConfigError) -> Iterator[None]:
+    """Whatever a bundle's code raises becomes a `kind` in one line: its type, and the id that was being made.
+
+    What it says is left out, as it may name a scan or quote what is in it.
+    """
     try:
         yield
-    except LocalError:
+    except BrainTorrentError:
         raise
     except Exception as error:  # a bundle is code from outside, and may raise anything
         cause: BaseException = error
-        while cause.__cause__ is not None:
+        place = ""
+        while True:
+            place = _id_being_made(cause) or place
+            if cause.__cause__ is None:
+                break
             cause = cause.__cause__
-        text = re.sub(re.escape(str(data)) + r"[^\s'\"]*", "a file in the data folder", " ".join(str(cause).split()))
-        raise ConfigError(f"{where}: bundle: {type(cause).__name__}: {text[:300]}") from error
+        raise kind(
+            f"{where}: bundle: {type(cause).__name__}{place and f' at {place}'}; "
+            "python -m monai.bundle run, on this data, shows it in full"
+        ) from None
+
+
+def _id_being_made(error: BaseException) -> str:
+    """The innermost id of the configuration that MONAI was at when this was raised; "" where it was at none."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ids = [frame.f_locals.get("id") for frame in frames if frame.f_code.co_name == "_resolve_one_item"]
+    return str(ids[-1]) if ids else ""
 
 
 def _check_override(where: str, key: str, value: Any, parser: Any) -> None:
@@ -125,22 +142,7 @@ def _check_override(where: str, key: str, value: Any, parser: Any) -> None:
         raise ConfigError(
             f"{where}: the bundle has no such id" + (f"; did you mean {', '.join(near)}?" if near else "")
         )
-    _check_plain(where, value)
-
-
-def _check_plain(where: str, value: Any) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key.startswith("_"):
-                raise ConfigError(f"{where}.{key}: a name that begins with _ would choose code; change the bundle")
-            _check_plain(f"{where}.{key}", item)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_plain(f"{where}.{index}", item)
-    elif isinstance(value, str) and value.startswith(("$", "@", "%")):
-        raise ConfigError(f"{where}: {value[:20]!r} would be run as code; overrides hold plain values only")
-    elif not isinstance(value, str | int | float | bool):
-        raise ConfigError(f"{where}: a {type(value).__name__}; overrides hold texts, numbers, lists and tables only")
+    check_plain(value, where, paths=False)
 
 
 def _idle(config: Any) -> None:

@@ -14,17 +14,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from braintorrent.config import Section, validate
 from braintorrent.contracts import Trained
-from braintorrent.errors import ConfigError, DataError, Diverged
+from braintorrent.errors import ConfigError, DataError, Diverged, LocalError
 from braintorrent.tasks._bundle_folder import copy, digest
 from braintorrent.tasks._bundle_quiet import log, quietly
 from braintorrent.tasks._bundle_state import pack, unpack
@@ -49,21 +49,28 @@ class Options(Section):
     samples: int | None = Field(None, ge=1, description="training cases; default: length of the training dataset")
     overrides: dict[str, Any] = Field(default_factory=dict, description="id in the bundle's configuration -> value")
 
+    @model_validator(mode="after")
+    def _pinned_elsewhere(self) -> Options:
+        path = PurePath(self.bundle)
+        if not self.digest and (path.is_absolute() or ".." in path.parts):
+            raise ValueError("digest: needed where bundle leads out of federation.toml's folder; see docs/bundles.md")
+        return self
+
 
 class BundleLearner:
     """A learning.Learner around an initialised ClientAlgo. stateful: its optimisers and schedules by name.
 
-    pin: the bundle's digest; seed: of this lab's batches; scratch: kept as long as the learner.
+    pin: the bundle's digest; where: for errors; seed: of this lab's batches; scratch: kept as long as the learner.
     """
 
     def __init__(
         self, algo: ClientAlgo, module: torch.nn.Module, stateful: Mapping[str, Any], *, epochs: int, samples: int,
-        score: str, seed: int, pin: str, scratch: object = None,
+        score: str, seed: int, pin: str, where: str, scratch: object = None,
     ) -> None:  # fmt: skip
         from braintorrent.tasks._bundle_algo import engine
 
         self.algo, self.epochs, self.samples, self.score, self.seed = algo, epochs, samples, score, seed
-        self.facts = {"task.bundle": pin}
+        self.facts, self._where = {"task.bundle": pin}, where
         self._scratch, self._stateful, self._trainer = scratch, stateful, engine(algo)
         self._flat = FlatModel(module)
         self._versions = 0  # since this lab began
@@ -88,12 +95,14 @@ class BundleLearner:
         Diverged when a loss is not finite; then, too, all is as before.
         """
         from braintorrent.tasks._bundle_run import Run
+        from braintorrent.tasks._bundle_workflow import in_one_line
 
         began = time.monotonic()
         self._begun = self._snapshot() | {"weights": self.weights().buffer.copy()}
         self._draw_anew()
         run = Run(self.epochs, halt, progress)
-        run.train(self.algo, self._flat.module.state_dict())
+        with in_one_line(f"{self._where}: training", LocalError):
+            run.train(self.algo, self._flat.module.state_dict())
         if run.halted or run.diverged:
             self.restore(self._begun)
         else:
@@ -108,7 +117,10 @@ class BundleLearner:
         """What the bundle's evaluator measures on its validation data; finite numbers only."""
         from monai.fl.utils.exchange_object import ExchangeObject
 
-        metrics = self.algo.evaluate(ExchangeObject(weights=dict(self._flat.module.state_dict()))).metrics or {}
+        from braintorrent.tasks._bundle_workflow import in_one_line
+
+        with in_one_line(f"{self._where}: evaluation", LocalError):
+            metrics = self.algo.evaluate(ExchangeObject(weights=dict(self._flat.module.state_dict()))).metrics or {}
         numbers = {str(name): _number(value) for name, value in metrics.items()}
         return {name: value for name, value in numbers.items() if np.isfinite(value)}
 
@@ -195,12 +207,13 @@ def _open(
     from braintorrent.tasks import _bundle_algo as algos  # imports ignite, which config_file has made sure of
 
     sys.path.insert(1, str(root))  # as monai.bundle does, for a bundle's own `scripts`
-    with in_one_line(where, data):
+    with in_one_line(where):
         algo = algos.open_algo(chosen.algo, chosen.epochs, workflow, where)
         samples = chosen.samples or algos.training_cases(algo, where)
         return BundleLearner(
             algo, algos.network(algo), algos.stateful(workflow), epochs=chosen.epochs, samples=samples,
-            score=chosen.score or algos.key_metric(algo, where), seed=seed, pin=pin, scratch=scratch,
+            score=chosen.score or algos.key_metric(algo, where), seed=seed, pin=pin, where=where,
+            scratch=scratch,
         )  # fmt: skip
 
 

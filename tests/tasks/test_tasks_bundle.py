@@ -18,7 +18,7 @@ import torch
 
 from braintorrent import plugins
 from braintorrent.contracts import Candidate
-from braintorrent.errors import ConfigError, DataError, Diverged
+from braintorrent.errors import ConfigError, DataError, Diverged, LocalError
 from braintorrent.learning.contract import Learner
 from braintorrent.learning.merging import merge
 from braintorrent.tasks import _bundle_workflow
@@ -194,6 +194,8 @@ def test_overrides_are_put_in(folder: Path) -> None:
         ({"loss#_target_": "os.system"}, "a name that begins with _ would choose code"),
         ({"loss::_target_": "os.system"}, "a name that begins with _ would choose code"),
         ({"images": ["$1"]}, "overrides: images.0: .* would be run as code"),
+        ({"ckpt_dir": "/etc"}, "overrides: ckpt_dir: leads to files outside the bundle"),
+        ({"images": ["a/../../b"]}, "overrides: images.0: leads to files outside the bundle"),
         ({"dataset_dir": "/"}, "cannot be overridden, as it follows from data of peer.toml"),
         ({"train#trainer#max_epochs": 3}, "as it follows from task.epochs"),
         ({"lrr": 1.0}, "the bundle has no such id; did you mean lr"),
@@ -248,8 +250,11 @@ def without(*path: str) -> Callable[[dict[str, Any]], None]:
         (without("validate", "evaluator"), "has no validate#evaluator, the evaluator"),
         (without("dataset_dir"), "has no dataset_dir, the folder its data comes from"),
         (without("validate", "evaluator", "key_val_metric"), "score: needed, as the bundle's evaluator has no key"),
-        (lambda train: train.update(lr="$1 / 0"), "bundle: ZeroDivisionError: division by zero"),
-        (lambda train: train.update(images="$[open(@dataset_dir + '/name.nii')]"), r"'a file in the data folder'"),
+        (lambda train: train.update(lr="$1 / 0"), "bundle: ZeroDivisionError at lr; python -m"),
+        (
+            lambda train: train.update(images="$[open(@dataset_dir + '/SMITH JOHN.nii')]"),
+            "bundle: FileNotFoundError at images; ",
+        ),
     ],
 )
 def test_a_bundle_that_lacks_something_is_told_in_one_line(folder: Path, change: Any, said: str) -> None:
@@ -260,6 +265,31 @@ def test_a_bundle_that_lacks_something_is_told_in_one_line(folder: Path, change:
     with pytest.raises(ConfigError, match=said) as caught:
         opened(folder)
     assert "\n" not in str(caught.value)
+    assert "SMITH" not in str(caught.value)
+
+
+def test_a_scan_that_cannot_be_read_in_training_is_not_named(folder: Path) -> None:
+    """The data are read when a version is trained, and a name may have blanks in it."""
+    dataset = {**TRAIN["train"], "dataset": {**TRAIN["train"]["dataset"], "cache_num": 0}}
+    validate = {**TRAIN["validate"], "dataset": {**TRAIN["validate"]["dataset"], "cache_num": 0}}
+    shutil.rmtree(folder / "bundle")
+    make_bundle(folder / "bundle", train=dataset, validate=validate)
+    learner = opened(folder)
+    for path in (folder / "scans" / "imagesTr").iterdir():
+        path.write_bytes(b"no scan")
+    for act in (lambda: learner.train(go_on, ignore), learner.evaluate):
+        with pytest.raises(LocalError, match=r"federation.toml: task: (training|evaluation): bundle: \w+; ") as caught:
+            act()
+        assert "case" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_bundle_elsewhere_needs_its_digest(folder: Path) -> None:
+    pin, elsewhere = digest(folder / "bundle"), [str(folder / "bundle"), f"../{folder.name}/bundle"]
+    for path in elsewhere:
+        with pytest.raises(ConfigError, match="digest: needed where bundle leads out of"):
+            opened(folder, bundle=path)
+        assert opened(folder, bundle=path, digest=pin).facts["task.bundle"] == pin
 
 
 def test_what_is_missing_on_disk_is_told_in_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
