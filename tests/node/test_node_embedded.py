@@ -63,11 +63,14 @@ async def test_two_labs_in_one_loop_merge_what_does_better_and_go_on_later(tmp_p
         assert "rollback" not in status["notes"]
     assert (left.w == right.w).all()
     # A cell run twice: the learners are trained already, and the labs agree all the same.
-    (StatePaths(tmp_path / "l").models / "latest.safetensors").unlink()  # as a kill, or a full disk, may have it
+    models = StatePaths(tmp_path / "l").models
+    start = (models / "start.safetensors").read_bytes()
+    (models / "latest.safetensors").unlink()  # as a kill, or a full disk, may have it
     for status in await learn(3):
         assert status["versions"] == 3
         assert status["merges"] >= 1
-    names = {parent["name"] for parent in told(StatePaths(tmp_path / "l").models, "merged")["parents"]}
+    assert (models / "start.safetensors").read_bytes() == start
+    names = {parent["name"] for parent in told(models, "merged")["parents"]}
     assert names == {"l", "r"}
 
 

@@ -110,7 +110,9 @@ async def test_what_a_kill_left_of_latest_and_best_is_made_good_at_the_next_star
     await versions(told_version(state) + 1)
     now = {name: told(state.models, name) for name in ("latest", "best")}
     assert now["best"]["content"] == now["latest"]["content"] != json.loads(before["best.json"])["content"]
+    other = {**now["best"], "content": "0" * 64, "score": {"score": 2.0}}
     killed = [
+        {"best.json": json.dumps(other).encode()},  # said of other weights, however good
         before,  # after the ledger, before any of the files
         {"best.json": before["best.json"]},  # between the weights of best and what is said of them
     ]
