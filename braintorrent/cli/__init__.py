@@ -72,6 +72,8 @@ def cli() -> None:
 
     \b
     See it work:        braintorrent demo
+    Your own scans:     braintorrent new lab-a --from SCANS     (or, for a trial: braintorrent split SCANS -o labs)
+                        braintorrent check lab-a
     Two labs by hand:   braintorrent id lab-a       (prints a line; give it to the other lab)
                         braintorrent id lab-b
                         braintorrent trust "LINE OF LAB-A" -C lab-b
