@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.data import set_track_meta
 from monai.transforms import Compose, LoadImage, map_binary_to_indices
 
 from braintorrent.errors import DataError
+from braintorrent.tasks._meta import tracking
 from braintorrent.tasks._naming import check_names
 from braintorrent.tasks._options import Options
 from braintorrent.tasks._pipeline import check_affine, check_image, common_form, instantiate
@@ -55,13 +55,10 @@ def load_cases(entries: Iterable[Entry], options: Options) -> list[Case]:
 
 
 def _load(entry: Entry, options: Options) -> Case:
-    set_track_meta(True)  # orientation and spacing need the affine
-    try:
+    with tracking(True):  # orientation and spacing need the affine
         case = {key: read(getattr(entry, key), key, entry.where) for key in ("image", "label")}
         _check(case["image"], case["label"], entry.where, options)
         case = Compose(instantiate(common_form(options, ["image", "label"])))(case)
-    finally:
-        set_track_meta(False)  # from here on plain tensors: patches are cut several times faster
     spacing = tuple(case["image"].pixdim.tolist())
     image = case["image"].as_tensor().to(torch.float32).contiguous()
     label = case["label"].as_tensor().to(torch.uint8).contiguous()

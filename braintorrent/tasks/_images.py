@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import get_track_meta, set_track_meta
 from monai.transforms import Orientation
 from torch.nn.functional import interpolate
 
 from braintorrent.errors import DataError
 from braintorrent.tasks._cases import read
+from braintorrent.tasks._meta import tracking
 from braintorrent.tasks._naming import check_names
 from braintorrent.tasks._pipeline import check_affine
 from braintorrent.tasks.layouts import Entry, open_dataset
@@ -81,15 +81,11 @@ def _pixels(array: np.ndarray, dims: int) -> torch.Tensor:
 
 
 def _read(path: Path, dims: int, where: str) -> torch.Tensor:
-    tracking = get_track_meta()
-    set_track_meta(True)  # orientation needs the affine
-    try:
+    with tracking(True):  # orientation needs the affine
         volume = read(path, "image", where)
         if dims == 3 and volume.shape[-1] > 1:
             check_affine(volume, where)
             volume = Orientation(axcodes="RAS", labels=None)(volume)
-    finally:
-        set_track_meta(tracking)
     image: torch.Tensor = volume.as_tensor().to(torch.float32)
     return image[..., 0] if image.shape[-1] == 1 else image
 

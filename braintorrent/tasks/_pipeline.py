@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from monai.data import get_track_meta, set_track_meta
 from monai.transforms import Compose
 
 from braintorrent.errors import DataError
+from braintorrent.tasks._meta import tracking
 from braintorrent.tasks._options import Options, network_arguments
 
 Config = dict[str, Any]
@@ -115,8 +115,7 @@ class Segmenter:
 
     def __call__(self, model: torch.nn.Module, path: Path, where: str) -> tuple[np.ndarray, np.ndarray]:
         """(labels uint8 [H, W, D] on the grid of the file, its affine [4, 4]). DataError names `where`."""
-        before = _tracking(True)
-        try:
+        with tracking(True):
             read = len(reading(self.options, ["image"]))
             try:
                 data = self._preprocessing({"image": str(path)}, end=read)
@@ -129,8 +128,6 @@ class Segmenter:
             with torch.inference_mode():
                 logits = self._inferer(data["image"][None].to(self.device), model)[0]
             labels = self._postprocessing({"image": data["image"], "pred": logits})["pred"]
-        finally:
-            _tracking(before)
         return labels[0].cpu().numpy().astype(np.uint8), affine
 
 
@@ -150,10 +147,3 @@ def check_affine(image: Any, where: str) -> None:
     affine = np.asarray(image.affine, float)
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise DataError(f"{where}: the affine in its header is singular or not finite; mend the header")
-
-
-def _tracking(on: bool) -> bool:
-    """Switch MONAI's metadata on tensors on or off; whether it was on."""
-    before: bool = get_track_meta()
-    set_track_meta(on)
-    return before

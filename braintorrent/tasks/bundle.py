@@ -28,6 +28,7 @@ from braintorrent.errors import ConfigError, DataError, Diverged, LocalError
 from braintorrent.tasks._bundle_folder import copy, digest
 from braintorrent.tasks._bundle_quiet import log, quietly
 from braintorrent.tasks._bundle_state import pack, unpack
+from braintorrent.tasks._meta import tracking
 from braintorrent.weights import Schema, Weights
 from braintorrent.weights.modules import FlatModel
 
@@ -101,7 +102,7 @@ class BundleLearner:
         self._begun = self._snapshot() | {"weights": self.weights().buffer.copy()}
         self._draw_anew()
         run = Run(self.epochs, halt, progress)
-        with in_one_line(f"{self._where}: training", LocalError):
+        with tracking(True), in_one_line(f"{self._where}: training", LocalError):
             run.train(self.algo, self._flat.module.state_dict())
         if run.halted or run.diverged:
             self.restore(self._begun)
@@ -119,7 +120,7 @@ class BundleLearner:
 
         from braintorrent.tasks._bundle_workflow import in_one_line
 
-        with in_one_line(f"{self._where}: evaluation", LocalError):
+        with tracking(True), in_one_line(f"{self._where}: evaluation", LocalError):
             metrics = self.algo.evaluate(ExchangeObject(weights=dict(self._flat.module.state_dict()))).metrics or {}
         numbers = {str(name): _number(value) for name, value in metrics.items()}
         return {name: value for name, value in numbers.items() if np.isfinite(value)}
@@ -194,7 +195,7 @@ def open_learner(options: dict[str, Any], data: Path, start: int, seed: int, whe
     if chosen.digest and chosen.digest != pin:
         raise ConfigError(f"{where}: digest: the bundle at {folder} is {pin}, agreed is {chosen.digest}")
     log.info("bundle %s, digest %s", folder.name, pin)
-    with quietly():
+    with tracking(True), quietly():
         return _open(chosen, root, data, start, seed, where, pin, scratch)
 
 

@@ -26,6 +26,7 @@ from braintorrent.tasks._building import first_line, make_optimiser
 from braintorrent.tasks._bundle_files import bundle_files
 from braintorrent.tasks._cases import Case, list_cases, load_cases
 from braintorrent.tasks._measures import Measures, dice, measures
+from braintorrent.tasks._meta import tracking
 from braintorrent.tasks._options import Options, make_loss, make_network
 from braintorrent.tasks._pipeline import Segmenter, inferer, instantiate, patch_3d
 from braintorrent.tasks.layouts import Entry
@@ -84,9 +85,9 @@ class Segmentation:
         for position in range(step * size, (step + 1) * size):
             epoch, place = divmod(position, len(cases))
             case = cases[np.random.default_rng([seed, epoch]).permutation(len(cases))[place]]
-            samples += self._patches(
-                {"image": case.image, "label": case.label, "inside": case.foreground, "outside": case.background}
-            )
+            whole = {"image": case.image, "label": case.label, "inside": case.foreground, "outside": case.background}
+            with tracking(False):
+                samples += self._patches(whole)
         batch = {key: torch.stack([sample[key] for sample in samples]) for key in ("image", "label")}
         if self.options.dims == 2:
             batch = {key: value.squeeze(-1) for key, value in batch.items()}
