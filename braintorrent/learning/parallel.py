@@ -12,6 +12,7 @@ A command is two int64, what and how many bytes follow; those are weights, safet
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -83,7 +84,7 @@ class Leader:
         """Let the others go. Says nothing if one of them is gone."""
         with suppress(LocalError):
             _tell(Command.END)
-        dist.destroy_process_group()
+        _part(self._learner)
 
 
 def lead(learner: Learner, where: str) -> Leader:
@@ -114,23 +115,38 @@ def join() -> None:
 def follow(learner: TorchLearner) -> None:
     """Other ranks: do as rank 0 tells, until it is over. LocalError if rank 0 is gone without a word."""
     learner.task = Shared(learner.task)
-    with _connected():
-        dist.barrier()
+    try:
+        with _connected():
+            _obey(learner)
+    finally:
+        _part(learner)
+
+
+def _obey(learner: TorchLearner) -> None:
+    dist.barrier()
+    command, payload = _heard()
+    while command is not Command.END:
+        match command:
+            case Command.LOAD:
+                weights = Weights(learner.schema)
+                np.copyto(weights.buffer, payload)
+                learner.load(weights)
+            case Command.RESTORE:
+                learner.restore(safetensors.numpy.load(payload.tobytes()))
+            case Command.TRAIN:
+                learner.method.restore(json.loads(payload.tobytes()))
+                if halting := _train_along(learner):
+                    command, payload = halting
+                    continue
         command, payload = _heard()
-        while command is not Command.END:
-            match command:
-                case Command.LOAD:
-                    weights = Weights(learner.schema)
-                    np.copyto(weights.buffer, payload)
-                    learner.load(weights)
-                case Command.RESTORE:
-                    learner.restore(safetensors.numpy.load(payload.tobytes()))
-                case Command.TRAIN:
-                    learner.method.restore(json.loads(payload.tobytes()))
-                    if halting := _train_along(learner):
-                        command, payload = halting
-                        continue
-            command, payload = _heard()
+
+
+def _part(learner: TorchLearner) -> None:
+    """End the process group's threads. One that outlives the interpreter aborts the process as it ends."""
+    if isinstance(learner.task, Shared):
+        learner.task.release()
+    gc.collect()  # DistributedDataParallel holds itself
+    dist.destroy_process_group()
 
 
 def _train_along(learner: TorchLearner) -> tuple[Command, NDArray[np.uint8]] | None:

@@ -49,6 +49,10 @@ class Shared:
         dist.all_reduce(mean, group=self._group)
         return loss - loss.detach() + mean
 
+    def release(self) -> None:
+        """Let the process group go: while anything here holds it, its threads live."""
+        self._model = self._group = None
+
 
 def tensors(batch: Any) -> Iterator[Tensor]:
     """Every tensor of a batch, which is one, or a mapping, list or tuple of batches."""
