@@ -8,8 +8,7 @@ which measured took twice the processor time and halved the throughput. The conn
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Protocol, cast
 
@@ -34,18 +33,23 @@ async def pour(
     """
     loop = asyncio.get_running_loop()
     blocks = _Blocks(response, size)
+
+    def write(full: Sequence[memoryview]) -> None:
+        for block in full:
+            sink.write(block)
+            if len(block) == limits.BLOCK:  # only the last is shorter, and there is no use for it
+                loop.call_soon_threadsafe(blocks.put_back, block)
+
     try:
-        while (block := await blocks.get()) is not None:
-            count(len(block))
-            writing = loop.run_in_executor(threads, sink.write, block)
+        while full := await blocks.get():
+            count(sum(map(len, full)))
+            writing = loop.run_in_executor(threads, write, full)
             try:
                 await asyncio.wait([writing])
             except asyncio.CancelledError:
                 await asyncio.wait([writing])  # the sink is the caller's again only when no thread is in it
                 raise
             writing.result()
-            if len(block) == limits.BLOCK:  # only the last is shorter, and there is no use for it
-                blocks.put_back(block)
     finally:
         blocks.close()
 
@@ -56,9 +60,10 @@ class _Blocks(asyncio.BufferedProtocol):
     def __init__(self, response: aiohttp.ClientResponse, size: int) -> None:
         self._left = size  # bytes still to come
         self._free = [memoryview(bytearray(limits.BLOCK)) for _ in range(limits.BLOCKS)]
-        self._full: deque[memoryview] = deque()
+        self._full: list[memoryview] = []
         self._news = asyncio.Event()
         self._lost: BaseException | None = None
+        self._closed = False
         self._filling, self._at = self._free.pop()[:size], 0
         self._response = response
         head = memoryview(response.content.read_nowait())
@@ -75,28 +80,30 @@ class _Blocks(asyncio.BufferedProtocol):
         if self._transport is None and self._left:
             self.connection_lost(None)
 
-    async def get(self) -> memoryview | None:
-        """The next block, the last one shorter; None after it."""
+    async def get(self) -> list[memoryview]:
+        """All full blocks, so that the writer need not come back for each; the body's last is shorter, then none."""
         while not self._full:
             if not self._left:
-                return None
+                return []
             if self._lost is not None:
                 raise self._lost
             self._news.clear()
             async with asyncio.timeout(limits.BLOCK / limits.BYTES_PER_SECOND):
                 await self._news.wait()
-        return self._full.popleft()
+        full, self._full = self._full, []
+        return full
 
     def put_back(self, block: memoryview) -> None:
         """This block may be overwritten."""
         self._free.append(block)
-        if not self._filling and self._left:
+        if not self._filling and self._left and not self._closed:
             self._fill_next()
             if self._transport is not None:
                 self._transport.resume_reading()
 
     def close(self) -> None:
         """End the connection: nobody reads the rest of it."""
+        self._closed = True
         if self._transport is not None:
             self._transport.set_protocol(self._former)
         self._response.close()
