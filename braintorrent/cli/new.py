@@ -14,7 +14,7 @@ import click
     "--from", "data", required=True, metavar="DATA", type=click.Path(path_type=Path, exists=True),
     help="This lab's data. It stays where it is; its listing, some headers and a few masks are read.",
 )  # fmt: skip
-@click.option("--name", default="", help="This lab's name, shown to people in the others (default: this machine's).")
+@click.option("--name", default="", help="This lab's name, shown to people in the others (default: FOLDER's).")
 @click.option("--listen", default="", metavar="HOST:PORT", help="Default: 0.0.0.0:47100, or the next one not taken.")
 @click.option(
     "--federation", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-import socket
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,7 +86,7 @@ def new(
     else:
         choices = propose(folder.resolve().name, found)
         text = federation_text(choices)
-    name, listen = name or _host(), listen or f"0.0.0.0:{_free_port(folder)}"
+    name, listen = name or _called(folder), listen or f"0.0.0.0:{_free_port(folder)}"
     peer = peer_text(name, data.resolve(), listen)
     validate(Peer, tomllib.loads(peer), f"{folder / 'peer.toml'}")
     start = federation.parent / agreed.start.weights if federation and agreed and agreed.start.weights else None
@@ -122,9 +121,9 @@ def write(folder: Path, files: dict[str, str]) -> None:
         raise LocalError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
-def _host() -> str:
-    """This machine's name as a peer's name."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname().split(".")[0]).lstrip("_.-")[:63] or "lab"
+def _called(folder: Path) -> str:
+    """The folder's name as a peer's name: two labs on one machine are told apart by it."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", folder.resolve().name).lstrip("_.-")[:63] or "lab"
 
 
 def _free_port(folder: Path) -> int:

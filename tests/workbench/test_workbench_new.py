@@ -277,6 +277,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 def test_peers_side_by_side_listen_on_different_ports(tmp_path: Path) -> None:
     data = decathlon(tmp_path / "data")
     found = [new(tmp_path / name, data).listen for name in ("a", "b")]
+    assert load_peer(tmp_path / "b").name == "b", "two labs on one machine are told apart"
     assert found == ["0.0.0.0:47100", "0.0.0.0:47101"]
     assert new(tmp_path / "c", data, listen="127.0.0.1:47102").listen == "127.0.0.1:47102"
     assert load_peer(tmp_path / "c").listen == "127.0.0.1:47102"
