@@ -22,8 +22,6 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
-from blake3 import blake3
-
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.contracts import Candidate, Prediction
 from braintorrent.experiments.split import counts, pool
@@ -31,6 +29,7 @@ from braintorrent.learning.baseline import train_alone
 from braintorrent.learning.merging import merge
 from braintorrent.learning.opening import cores, open_learner, read_weights
 from braintorrent.methods import Method
+from braintorrent.storage import file_digest
 from braintorrent.weights import Weights
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def _score_all(
     progress: Callable[[str, int, int], None],
 ) -> Scores:  # fmt: skip
     """Equal files are scored once: peers that ended together hold the same model."""
-    digests = {path: blake3(path.read_bytes()).hexdigest() for row in models.values() for path in row.values()}
+    digests = {path: file_digest(path) for row in models.values() for path in row.values()}
     distinct = {digest: path for path, digest in digests.items()}
     jobs = {workers.submit(_predictions, lab.folder, distinct, part): lab.name for lab in labs}
     found: dict[str, dict[str, list[Prediction]]] = {}

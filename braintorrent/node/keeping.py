@@ -20,8 +20,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
-
 from braintorrent.contracts import MergeOutcome
 from braintorrent.errors import StorageFull
 from braintorrent.node.context import Context
@@ -29,7 +27,7 @@ from braintorrent.node.lab import Lab
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import NOTHING, Version
 from braintorrent.records import decode_record
-from braintorrent.storage import BlobStore, Ledger, write_atomically
+from braintorrent.storage import BlobStore, Ledger, file_digest, write_atomically
 
 Origin = tuple[str, Version, float]  # author, version, weight
 
@@ -105,8 +103,11 @@ def _keep_best(lab: Lab, blobs: BlobStore, newest: Announcement, metrics: Mappin
 
 def _best_score(models: Path, name: str) -> float | None:
     """None too where the JSON is of other weights: a kill came between the two files."""
-    said, file = told(models, "best"), models / "best.safetensors"
-    if not file.exists() or said.get("content") != blake3(max_threads=1).update_mmap(file).hexdigest():
+    said = told(models, "best")
+    try:
+        if said.get("content") != file_digest(models / "best.safetensors"):
+            return None
+    except FileNotFoundError:
         return None
     score: float | None = said.get("score", {}).get(name)
     return score

@@ -9,7 +9,7 @@ files.py       atomic, durable writing; a full disk told as StorageFull
 
 from braintorrent.storage.blobs import BlobStore
 from braintorrent.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from braintorrent.storage.files import write_atomically
+from braintorrent.storage.files import file_digest, write_atomically
 from braintorrent.storage.folder import StateFolder, StatePaths
 from braintorrent.storage.history import Measured, Merged, Part
 from braintorrent.storage.incoming import Incoming
@@ -17,5 +17,5 @@ from braintorrent.storage.ledger import Ledger
 
 __all__ = [
     "BlobStore", "Checkpoint", "Incoming", "Ledger", "Measured", "Merged", "Part", "StateFolder", "StatePaths",
-    "load_checkpoint", "save_checkpoint", "write_atomically",
+    "file_digest", "load_checkpoint", "save_checkpoint", "write_atomically",
 ]  # fmt: skip

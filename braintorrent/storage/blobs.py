@@ -19,7 +19,16 @@ from braintorrent.errors import StorageFull
 from braintorrent.records import Artifact, digest
 from braintorrent.records.canonical import HEX_DIGEST
 from braintorrent.records.record import CHUNK_BYTES
-from braintorrent.storage.files import cut, link_atomically, sync, sync_folder, telling_full, temporary_path, write_at
+from braintorrent.storage.files import (
+    cut,
+    file_digest,
+    link_atomically,
+    sync,
+    sync_folder,
+    telling_full,
+    temporary_path,
+    write_at,
+)  # fmt: skip
 from braintorrent.storage.incoming import Incoming
 
 PARTIAL = ".part"
@@ -85,14 +94,10 @@ class BlobStore:
     def verify(self, digest: str) -> bool:
         """Whether the bytes on disk still are what the name says. Reads them all."""
         try:
-            descriptor, _ = self.open(digest)
-        except KeyError:
+            return digest in self._blobs and file_digest(self.path / digest) == digest
+        except FileNotFoundError:
+            self._blobs.pop(digest, None)
             return False
-        hasher, buffer = blake3(), bytearray(CHUNK_BYTES)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            while count := file.readinto(buffer):
-                hasher.update(memoryview(buffer)[:count])
-        return hasher.hexdigest() == digest
 
     def link(self, digest: str, path: Path) -> None:
         """Give the bytes another name, outside the store, so that they outlive it. KeyError if they are not held.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
 from pydantic import ValidationError
 
 from braintorrent import plugins
@@ -18,7 +17,7 @@ from braintorrent.methods import Method
 from braintorrent.node.lab import address_faults
 from braintorrent.node.roster import Roster
 from braintorrent.records import Identity
-from braintorrent.storage import StatePaths
+from braintorrent.storage import StatePaths, file_digest
 from braintorrent.workbench.check_findings import Group
 
 
@@ -142,7 +141,7 @@ def _start_weights(group: Group, federation: Federation, path: Path) -> None:
     if not weights.is_file():
         group.error("start weights", "start.weights: no such file", str(weights), "copy the file the federation shares")
         return
-    found = blake3(max_threads=blake3.AUTO).update_mmap(weights).hexdigest()
+    found = file_digest(weights)
     if start.digest and found != start.digest:
         group.error(
             "start weights", f"start.digest: the file is {found[:12]}, agreed are {start.digest[:12]}", str(weights),

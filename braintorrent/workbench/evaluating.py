@@ -29,7 +29,7 @@ from braintorrent.learning import open_learner
 from braintorrent.learning.baseline import train_alone
 from braintorrent.learning.opening import read_weights
 from braintorrent.node.keeping import told
-from braintorrent.storage import write_atomically
+from braintorrent.storage import file_digest, write_atomically
 from braintorrent.tasks.layouts import open_dataset
 from braintorrent.tasks.layouts.parts import assign
 from braintorrent.workbench.kept import Kept, Opened, borrowed, every, load, open_folder, versions
@@ -144,7 +144,7 @@ def _alone(lab: Opened, split: Path, progress: Progress) -> Kept:
     wanted = {"versions": count, "federation": agreed, **_training_cases(lab, split)}
     said = told(lab.state.models, "alone")
     same = all(said.get(key) == value for key, value in wanted.items())
-    if not (same and path.is_file() and said.get("content") == blake3(path.read_bytes()).hexdigest()):
+    if not (same and path.is_file() and said.get("content") == file_digest(path)):
         learner = _learner(lab, split)
         train_alone(learner, count, lambda done, steps: progress("training alone", done, steps))
         write_atomically(path, *learner.weights().parts)
