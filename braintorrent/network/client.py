@@ -17,6 +17,8 @@ No redirect, proxy, cookie or compression is ever followed, used, kept or undone
 from __future__ import annotations
 
 import asyncio
+import http.client
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,9 +30,9 @@ import aiohttp
 
 from braintorrent.errors import BadMessage, Refused, Unreachable
 from braintorrent.network import limits
-from braintorrent.network.body import Sink, pour
-from braintorrent.network.remote import Remote, check, line, look, read, stranger
-from braintorrent.network.wire import Hello, decode_hello, decode_tell, encode_ask, encode_hello
+from braintorrent.network.body import Sink, Unanswered
+from braintorrent.network.remote import Remote, check, look, read, stranger
+from braintorrent.network.wire import Hello, decode_hello, decode_tell, encode_ask, encode_hello, line
 from braintorrent.protocol.messages import AskMessage, TellMessage
 from braintorrent.records import Identity, digest, short
 
@@ -47,7 +49,7 @@ class Client:
         self._identity = identity
         self._trusted = trusted
         self._remotes: dict[str, Remote] = {}
-        self._threads = ThreadPoolExecutor(4, thread_name_prefix="fetch")
+        self._threads = ThreadPoolExecutor(limits.FETCHES, thread_name_prefix="fetch")
 
     async def __aenter__(self) -> Client:
         return self
@@ -84,13 +86,11 @@ class Client:
         """
         if not 0 <= offset < size:
             return
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
         seconds = limits.STALL_SECONDS + (size - offset) / limits.BYTES_PER_SECOND
-        async with self._exchange(peer, address, seconds, "GET", f"/v1/blobs/{blob}", headers=headers) as response:
-            part = f"bytes {offset}-{size - 1}/{size}" if offset else None
-            if response.content_length != size - offset or response.headers.get("Content-Range") != part:
-                raise BadMessage(f"{short(peer)} offers another size for blob {blob[:16]}", reason="size")
-            await pour(response, size - offset, sink, self._threads, partial(self._count, peer))
+        async with self._reaching(peer, address, seconds) as remote:
+            await remote.download(
+                address, f"/v1/blobs/{blob}", offset, size, sink, self._threads, partial(self._count, peer)
+            )
 
     async def fetch_small(self, peer: str, address: str, blob: str, size_cap: int) -> bytes:
         """A whole blob of at most `size_cap` bytes, its digest checked."""
@@ -116,26 +116,32 @@ class Client:
 
     @asynccontextmanager
     async def _exchange(
-        self, peer: str, address: str, seconds: float, method: str, path: str, *,
-        body: bytes | None = None, headers: dict[str, str] | None = None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:  # fmt: skip
-        """One request and its good answer, the whole of it within `seconds`; every fault as a RemoteError."""
+        self, peer: str, address: str, seconds: float, method: str, path: str, body: bytes | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request and its good answer, the whole of it within `seconds`."""
+        async with (
+            self._reaching(peer, address, seconds) as remote,
+            await remote.request(address, method, path, body) as response,
+        ):
+            await check(response, 200)
+            yield response
+
+    @asynccontextmanager
+    async def _reaching(self, peer: str, address: str, seconds: float) -> AsyncIterator[Remote]:
+        """A trusted peer for one request of at most `seconds`; every fault of it as a RemoteError."""
         if not self._trusted(peer):
             await self._forget(peer)
             raise Refused(f"{short(peer)} is not on this peer's roster", reason="roster")
         try:
             async with asyncio.timeout(seconds):
-                remote = self._remotes.get(peer) or await self._meet(peer, address)
-                async with await remote.request(address, method, path, body, headers) as response:
-                    await check(response, 206 if headers else 200)
-                    yield response
+                yield self._remotes.get(peer) or await self._meet(peer, address)
         except TimeoutError:
             raise Unreachable(f"{short(peer)} at {address} gave no complete answer in time") from None
-        except aiohttp.ClientConnectorCertificateError:
+        except (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError):
             raise stranger(peer, address) from None
-        except aiohttp.ClientResponseError as error:
+        except (aiohttp.ClientResponseError, http.client.HTTPException) as error:
             raise BadMessage(f"{short(peer)} at {address} does not speak HTTP: {line(error)}", reason="http") from None
-        except (aiohttp.ClientError, UnicodeError) as error:
+        except (aiohttp.ClientError, Unanswered, ConnectionError, UnicodeError) as error:
             raise Unreachable(f"{short(peer)} at {address}: {line(error)}") from None
 
     async def _meet(self, peer: str, address: str) -> Remote:

@@ -30,7 +30,7 @@ HEADERS = 32  # headers in one message; ours have at most 6
 CONNECTIONS = 256  # accepted at once; asyncio holds 256 KiB for each TLS connection
 STREAMS_PER_PEER = 8  # blobs served to one peer at once; more would only share its bandwidth
 BLOCK = MIB  # blob bytes read and written at a time
-BLOCKS = 4  # of a fetch: one being written, one being filled, two for a disk that hesitates
+FETCHES = 16  # threads that fetch; policy.max_fetches begins fewer
 
 # Time, seconds.
 HANDSHAKE_SECONDS = 10.0  # TCP connection and TLS handshake, each

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any
 
 import aiohttp
 
-from braintorrent.errors import BadMessage, Gone, Refused, RemoteError, Unreachable
+from braintorrent.errors import BadMessage, Unreachable
 from braintorrent.network import limits
 from braintorrent.network.address import Address, parse_address
+from braintorrent.network.body import Download, Sink, Unanswered, dial, pour
 from braintorrent.network.tls import certificate, certified, client_context, shown_certificate, to_der
-from braintorrent.network.wire import clean, decode_error
+from braintorrent.network.wire import fault, line
 from braintorrent.records import Identity, short
 
 
@@ -23,25 +26,48 @@ class Remote:
         self.introductions = 0
         self._identity = identity
         self._certificate = der
-        self._session = _session(der, client_context(identity, der))
+        self._context = client_context(identity, der)
+        self._session = _session(der, self._context)
+        self._downloads: set[Download] = set()
         self._introducing = asyncio.Lock()
 
     async def close(self) -> None:
-        """Drop its connections."""
+        """Drop its connections, downloads included."""
+        for download in self._downloads:
+            download.stop()
         await self._session.close()
 
-    async def request(
-        self, address: str, method: str, path: str, body: bytes | None, headers: dict[str, str] | None
-    ) -> aiohttp.ClientResponse:
+    async def request(self, address: str, method: str, path: str, body: bytes | None) -> aiohttp.ClientResponse:
         """The answer's head, after an introduction if it takes one. Raises what aiohttp raises, and `check`."""
         url, introductions = f"https://{dialable(address)}", self.introductions
         try:
-            return await self._session.request(method, url + path, data=body, headers=headers, allow_redirects=False)
+            return await self._session.request(method, url + path, data=body, allow_redirects=False)
         except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
             raise
         except aiohttp.ClientConnectionError:
             await self._introduce(url, introductions)
-        return await self._session.request(method, url + path, data=body, headers=headers, allow_redirects=False)
+        return await self._session.request(method, url + path, data=body, allow_redirects=False)
+
+    async def download(
+        self, address: str, path: str, start: int, end: int, sink: Sink, threads: Executor, count: Callable[[int], None]
+    ) -> None:
+        """Bytes `start` to `end`, the last, of what is at `path`, after an introduction if it takes one."""
+        introductions = self.introductions
+        try:
+            await self._pour(address, path, start, end, sink, threads, count)
+        except Unanswered:
+            await self._introduce(f"https://{dialable(address)}", introductions)
+            await self._pour(address, path, start, end, sink, threads, count)
+
+    async def _pour(
+        self, address: str, path: str, start: int, end: int, sink: Sink, threads: Executor, count: Callable[[int], None]
+    ) -> None:
+        download = Download(await dial(dialable(address)), self._context, self._certificate, path, start, end)
+        self._downloads.add(download)
+        try:
+            await pour(download, sink, threads, count)
+        finally:
+            self._downloads.discard(download)
 
     async def _introduce(self, url: str, introductions: int) -> None:
         async with self._introducing:
@@ -116,25 +142,12 @@ async def read(content: aiohttp.StreamReader, cap: int) -> bytes:
 
 async def check(response: aiohttp.ClientResponse, expected: int) -> None:
     """Return for the status asked for; otherwise raise what the other side says is wrong."""
-    if response.status == expected:
-        return
-    if response.status < 400:
-        raise BadMessage(f"status {response.status} where an answer was due", reason="status")
-    try:
-        reason, detail = decode_error(await read(response.content, limits.ERROR_BYTES))
-    except BadMessage:
-        reason, detail = None, f"HTTP status {response.status}"
-    kind: type[RemoteError] = Refused
-    if response.status in (408, 429) or response.status >= 500:
-        kind = Unreachable
-    elif response.status == 404:
-        kind = Gone
-    raise kind(detail, reason=reason)
-
-
-def line(error: Exception) -> str:
-    """An error in one line; it may quote the remote's bytes."""
-    return clean(str(error), limits.DETAIL_CHARS) or type(error).__name__
+    if response.status != expected:
+        try:
+            body = await read(response.content, limits.ERROR_BYTES)
+        except BadMessage:
+            body = b""
+        raise fault(response.status, body)
 
 
 def stranger(peer: str, address: str) -> Unreachable:

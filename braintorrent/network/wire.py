@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
-from braintorrent.errors import BadMessage
+from braintorrent.errors import BadMessage, Gone, Refused, RemoteError, Unreachable
 from braintorrent.network import limits
 from braintorrent.network.address import parse_address
 from braintorrent.protocol.messages import (
@@ -189,6 +189,27 @@ def decode_error(data: bytes) -> tuple[str, str]:
 def clean(text: str, cap: int) -> str:
     """Foreign text made safe for a terminal: no control, format or line-breaking characters, at most `cap` long."""
     return "".join(c for c in text[: 4 * cap] if c.isprintable())[:cap]
+
+
+def line(error: Exception) -> str:
+    """An error in one line; it may quote the remote's bytes."""
+    return clean(str(error), limits.DETAIL_CHARS) or type(error).__name__
+
+
+def fault(status: int, body: bytes) -> RemoteError:
+    """What a declined request's answer says is wrong, in the kind its status stands for."""
+    if status < 400:
+        return BadMessage(f"status {status} where an answer was due", reason="status")
+    try:
+        reason, detail = decode_error(body)
+    except BadMessage:
+        reason, detail = None, f"HTTP status {status}"
+    kind: type[RemoteError] = Refused
+    if status in (408, 429) or status >= 500:
+        kind = Unreachable
+    elif status == 404:
+        kind = Gone
+    return kind(detail, reason=reason)
 
 
 R = TypeVar("R", bound=_Row)

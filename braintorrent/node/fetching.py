@@ -64,10 +64,7 @@ async def _fetch(context: Context, announcement: Announcement, source: str) -> N
     except BaseException:
         await context.in_thread(incoming.abort)
         raise
-    try:
-        await context.in_thread(incoming.commit)
-    except BadMessage:
-        raise _Unfit("record") from None  # every chunk was right, the whole is not: the author's own contradiction
+    await context.in_thread(incoming.commit)
 
 
 async def _record(context: Context, announcement: Announcement, source: str) -> Artifact:

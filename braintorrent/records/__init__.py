@@ -1,7 +1,7 @@
 """Keys, and the signed or content-addressed statements made with them."""
 
 from braintorrent.records.announcement import open_announcement, sign_announcement
-from braintorrent.records.canonical import digest
+from braintorrent.records.content import digest
 from braintorrent.records.identity import Identity, is_peer_id, peer_id, short
 from braintorrent.records.record import Artifact, Parent, Record, decode_record, encode_record
 

@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 import msgpack
-from blake3 import blake3
 
 from braintorrent.errors import BadMessage
 
@@ -17,11 +16,6 @@ MAX_ITEMS = 1 << 17  # values in one message; a record of MAX_RECORD_BYTES holds
 _FIXED = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 _SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
 _LISTS = {0xDC: 2, 0xDD: 4}
-
-
-def digest(data: bytes | memoryview) -> str:
-    """BLAKE3 of `data` as 64 lower-case hex digits."""
-    return blake3(data).hexdigest()
 
 
 def pack(value: Any) -> bytes:

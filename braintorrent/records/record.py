@@ -13,9 +13,9 @@ from braintorrent.errors import BadMessage
 from braintorrent.protocol.version import MAX_FIELD
 from braintorrent.records.announcement import MAX_RECORD_BYTES, Digest
 from braintorrent.records.canonical import pack, unpack
+from braintorrent.records.content import CHUNK_BYTES, content_digest
 
 FORMAT = 1
-CHUNK_BYTES = 1 << 20
 MAX_BLOB_BYTES = 32 << 30  # its chunk digests fill half a record
 MAX_PARENTS = 256
 MAX_METRICS = 64
@@ -39,7 +39,7 @@ class Parent(_Strict):
 
 
 class Artifact(_Strict):
-    """One blob of a version. `chunks`: BLAKE3 of each CHUNK_BYTES piece, so bytes verify as they arrive."""
+    """One blob of a version. `chunks`: BLAKE3 of each CHUNK_BYTES piece, of which `digest` is made (content.py)."""
 
     kind: Name  # "weights" today; artifacts beside weights are reserved
     codec: Name  # "safetensors" today
@@ -100,6 +100,8 @@ def decode_record(data: bytes) -> Record:
     for artifact in record.artifacts:
         if len(artifact.chunks) != -(-artifact.size // CHUNK_BYTES):
             raise BadMessage("record lists another number of chunks than its size needs", reason="record")
+        if content_digest(artifact.chunks) != artifact.digest:
+            raise BadMessage("record lists chunks that do not make up its digest", reason="record")
     return record
 
 

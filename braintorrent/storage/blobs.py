@@ -1,4 +1,4 @@
-"""Blobs by content: each file's name is the BLAKE3 digest of its bytes, so what is there is right.
+"""Blobs by content: each file's name is the digest of its bytes (records/content.py), so what is there is right.
 
 Writing is verified chunk by chunk and durable before the name exists. The store keeps within a bound on
 disk: what was superseded goes first, oldest first, then unfinished downloads, then there is StorageFull.
@@ -13,14 +13,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from blake3 import blake3
-
 from braintorrent.errors import StorageFull
 from braintorrent.records import Artifact, digest
 from braintorrent.records.canonical import HEX_DIGEST
-from braintorrent.records.record import CHUNK_BYTES
+from braintorrent.records.content import chunk_digests, content_digest
 from braintorrent.storage.files import (
-    cut,
     file_digest,
     link_atomically,
     sync,
@@ -86,7 +83,7 @@ class BlobStore:
             data = os.pread(descriptor, size, 0)
         finally:
             os.close(descriptor)
-        if blake3(data).hexdigest() != digest:
+        if digest != content_digest(chunk_digests([data])):
             self.remove(digest)
             raise KeyError(digest)
         return data
@@ -140,15 +137,8 @@ class BlobStore:
 
         The parts must not change meanwhile. Storing what is held already changes nothing.
         """
-        whole, chunks, size = blake3(), [], 0
-        for pieces in cut(parts, CHUNK_BYTES):
-            chunk = blake3()
-            for piece in pieces:
-                chunk.update(piece)
-                whole.update(piece)
-                size += len(piece)
-            chunks.append(chunk.hexdigest())
-        artifact = Artifact(kind=kind, codec=codec, size=size, digest=whole.hexdigest(), chunks=tuple(chunks))
+        chunks, size = tuple(chunk_digests(parts)), sum(memoryview(part).nbytes for part in parts)
+        artifact = Artifact(kind=kind, codec=codec, size=size, digest=content_digest(chunks), chunks=chunks)
         with self._lock:
             if self.keep(artifact.digest):
                 return artifact
@@ -161,10 +151,9 @@ class BlobStore:
                 descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 position = 0
-                for pieces in cut(parts, CHUNK_BYTES):
-                    for piece in pieces:
-                        self.write(descriptor, piece, position)
-                        position += len(piece)
+                for part in parts:
+                    self.write(descriptor, part, position)
+                    position += memoryview(part).nbytes
                 self.finish(descriptor, file, artifact.digest)
             finally:
                 os.close(descriptor)

@@ -6,17 +6,17 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import hashlib
 import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from blake3 import blake3
 
 from braintorrent.errors import StorageFull
+from braintorrent.records.content import CHUNK_BYTES, content_digest
 
 TEMPORARY = ".tmp"  # suffix of files that mean nothing until renamed
 WRITE_BACK_BYTES = 8 << 20  # smaller steps cost more calls than they win, larger ones leave all to the last fsync
@@ -88,7 +88,7 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     """All of `data` at `offset`. Every so often the system is told to write back while the next bytes arrive."""
     view = memoryview(data).cast("B")
     while view:
-        written = os.pwrite(descriptor, view, offset)
+        written = os.pwrite(descriptor, view[:WRITE_BACK_BYTES], offset)
         before, offset = offset, offset + written
         view = view[written:]
         if _libc is not None and offset // WRITE_BACK_BYTES > before // WRITE_BACK_BYTES:
@@ -98,26 +98,15 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
 
 
 def file_digest(path: Path) -> str:
-    """BLAKE3 of a file, 64 hex digits. Read in small blocks: a mapped file would count as memory."""
-    with path.open("rb") as file:
-        return str(hashlib.file_digest(file, blake3).hexdigest())  # type: ignore[arg-type]
-
-
-def cut(parts: Sequence[bytes | memoryview], size: int) -> Iterator[list[memoryview]]:
-    """The concatenation of `parts` in lengths of `size` bytes, the last one shorter; nothing is copied."""
-    pieces: list[memoryview] = []
-    room = size
-    for part in parts:
-        view = memoryview(part).cast("B")
-        while view:
-            piece, view = view[:room], view[room:]
-            pieces.append(piece)
-            room -= len(piece)
-            if not room:
-                yield pieces
-                pieces, room = [], size
-    if pieces:
-        yield pieces
+    """Digest of a file as a blob. Read piece by piece: a mapped file would count as memory."""
+    chunks: list[str] = []
+    piece = memoryview(bytearray(CHUNK_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while (count := file.readinto(piece)) or not chunks:
+            chunks.append(blake3(piece[:count]).hexdigest())
+            if count < CHUNK_BYTES:
+                break
+    return content_digest(chunks)
 
 
 def sync(descriptor: int) -> None:

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from braintorrent.errors import BadMessage
 from braintorrent.records import Artifact
-from braintorrent.records.record import CHUNK_BYTES
+from braintorrent.records.content import CHUNK_BYTES
 from braintorrent.storage.files import telling_full
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ class Incoming:
     def __init__(self, store: BlobStore, artifact: Artifact, file: Path) -> None:
         self.artifact, self.offset = artifact, 0
         self._store, self._file = store, file
-        self._whole = blake3()  # of the verified bytes
         with telling_full(file):
             self._descriptor: int | None = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -41,7 +40,7 @@ class Incoming:
     def rewind(self) -> int:
         """Forget bytes of an unfinished chunk, so that no source answers for another's; where to continue."""
         self._position = self.offset
-        self._chunk, self._hash = blake3(), self._whole.copy()
+        self._chunk = blake3()
         return self.offset
 
     def write(self, data: memoryview) -> None:
@@ -63,13 +62,10 @@ class Incoming:
             raise
 
     def commit(self) -> None:
-        """Check the whole digest and make it a blob, durable on return. BadMessage if it is not complete or not it."""
+        """Make it a blob, durable on return: every chunk is right by now. BadMessage if it is not complete."""
         descriptor, artifact = self._open(), self.artifact
         if self.offset != artifact.size:
             raise BadMessage(f"blob {artifact.digest[:16]} ends early, at byte {self.offset}", reason="too-short")
-        if self._whole.hexdigest() != artifact.digest:
-            self.abort(keep=False)  # its chunks are right, so its record is wrong: nothing of it is worth keeping
-            raise BadMessage(f"the chunks of blob {artifact.digest[:16]} do not make up its digest", reason="bad-bytes")
         self._store.finish(descriptor, self._file, artifact.digest)
         self._close(None)
 
@@ -86,14 +82,13 @@ class Incoming:
 
     def _take(self, piece: memoryview) -> None:
         self._chunk.update(piece)
-        self._hash.update(piece)
         self._position += len(piece)
         if self._position not in (self.offset + CHUNK_BYTES, self.artifact.size):
             return
         number = self.offset // CHUNK_BYTES
         if self._chunk.hexdigest() != self.artifact.chunks[number]:
             raise BadMessage(f"chunk {number} of blob {self.artifact.digest[:16]} is damaged", reason="bad-bytes")
-        self.offset, self._whole = self._position, self._hash
+        self.offset = self._position
         self.rewind()
 
     def _verify_kept(self) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from blake3 import blake3
 from numpy.typing import NDArray
 
+from braintorrent.records.content import chunk_digests, content_digest
 from braintorrent.weights.schema import DTYPES, Schema, Slot, TensorSpec
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
@@ -70,6 +70,5 @@ class Weights:
 
     @property
     def digest(self) -> str:
-        """BLAKE3 of the blob, 64 hex digits: the content digest of an announcement. Reads all values."""
-        header, values = self.parts
-        return blake3(header).update(values).hexdigest()
+        """Digest of the blob, 64 hex digits: the content digest of an announcement. Reads all values."""
+        return content_digest(chunk_digests(self.parts))

@@ -119,6 +119,19 @@ async def test_a_restarted_peer_is_met_again(labs):
             assert await client.ask(b.id, str(address), ASK, 5) == b.tell
 
 
+async def test_a_fetch_introduces_itself_to_a_peer_that_forgot_it(labs, sink):
+    a, b = labs
+    content = os.urandom(1000)
+    async with a.call() as client:
+        async with b.serve() as server:
+            address = str(server.address)
+            await client.hello(b.id, address, a.say())
+        async with b.serve(address):
+            await client.fetch(b.id, address, b.put(content), len(content), sink)
+            assert sink.data == content
+            assert client._remotes[b.id].introductions == 2
+
+
 async def test_two_peers_call_each_other(labs):
     a, b = labs
     async with a.serve() as at_a, b.serve() as at_b, a.call() as from_a, b.call() as from_b:

@@ -28,6 +28,7 @@ from braintorrent.records import (
     sign_announcement,
 )
 from braintorrent.records.canonical import pack, unpack
+from braintorrent.records.content import content_digest
 
 ME = Identity.create()
 IDS = [peer_id(bytes([i]) * 32) for i in range(256)]
@@ -83,7 +84,15 @@ def largest():
     """The largest messages that honest peers send."""
     record = Record(
         parents=tuple(Parent(author=a, incarnation=MAX_FIELD, counter=9, content=HEX, weight=0.5) for a in IDS),
-        artifacts=(Artifact(kind="weights", codec="safetensors", size=200 << 20, digest=HEX, chunks=(HEX,) * 200),),
+        artifacts=(
+            Artifact(
+                kind="weights",
+                codec="safetensors",
+                size=200 << 20,
+                digest=content_digest((HEX,) * 200),
+                chunks=(HEX,) * 200,
+            ),
+        ),
         metrics=(("dice", 0.5),),
     )
     where = tuple(str(Address("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", 65535)) for _ in range(limits.ADDRESSES_EACH))
@@ -100,7 +109,9 @@ def largest():
 
 def small():
     """Small messages, so that a mutation has a good chance to hit something of meaning."""
-    artifact = Artifact(kind="weights", codec="safetensors", size=3 << 20, digest=HEX, chunks=(HEX,) * 3)
+    artifact = Artifact(
+        kind="weights", codec="safetensors", size=3 << 20, digest=content_digest((HEX,) * 3), chunks=(HEX,) * 3
+    )
     parent = Parent(author=ME.id, incarnation=7, counter=1, content=HEX, weight=1.0)
     hello = wire.Hello("lab", "fed-1", agreement={"task.kind": '"standin"', "start.seed": "1"}, addresses=("a:1",))
     return {
@@ -297,7 +308,9 @@ def test_addresses():
 
 
 def test_a_record_of_the_largest_model_is_read_quickly():
-    artifact = Artifact(kind="weights", codec="safetensors", size=32 << 30, digest=HEX, chunks=(HEX,) * 32768)
+    artifact = Artifact(
+        kind="weights", codec="safetensors", size=32 << 30, digest=content_digest((HEX,) * 32768), chunks=(HEX,) * 32768
+    )
     data = encode_record(Record(parents=(), artifacts=(artifact,), metrics=()))
     started = time.perf_counter()
     assert len(decode_record(data).artifacts[0].chunks) == 32768
