@@ -90,12 +90,12 @@ def _lift(folder: Path, name: str) -> None:
     from braintorrent.node.roster import Roster
     from braintorrent.storage import Ledger, StatePaths
 
-    me, paths = ensure_identity(folder).id, StatePaths(folder)
+    identity, paths = ensure_identity(folder), StatePaths(folder)
     roster = Roster(paths.roster)
     lifted = 0
     if paths.ledger.exists():
-        with Ledger(paths.ledger) as ledger:
-            entries = ledger.entries(me)
+        with Ledger(paths.ledger, identity=identity) as ledger:
+            entries = ledger.entries(identity.id)
             for peer in roster.named(name) & entries.keys():
                 for incarnation in entries[peer].quarantined:
                     ledger.lift(peer, incarnation)

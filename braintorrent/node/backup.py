@@ -130,7 +130,7 @@ def _former(state: StatePaths) -> str | None:
     with contextlib.suppress(IdentityError):
         return Identity.load(state.key).id
     if state.ledger.exists():
-        with Ledger(state.ledger) as ledger:
+        with Ledger(state.ledger, read_only=True) as ledger:
             newest = ledger.newest()
             return newest.author if newest else None
     return None

@@ -64,7 +64,7 @@ class Node:
     async def _open(self) -> None:
         lab, loop = self.lab, asyncio.get_running_loop()
         self._exit.callback(lab.state.close)
-        ledger = self._exit.enter_context(Ledger(lab.state.ledger))
+        ledger = self._exit.enter_context(Ledger(lab.state.ledger, identity=lab.identity))
         blobs = BlobStore(lab.state.blobs, int(lab.peer.disk_gib * 2**30))
         restored, pending = restore(lab, ledger, blobs)
         own = await asyncio.to_thread(own_scores, lab, recall(lab, ledger, blobs, restored.newest), restored.newest)

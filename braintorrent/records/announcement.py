@@ -1,8 +1,4 @@
-"""Signed announcements: [format, public key, body, signature], signed over a context and the body.
-
-The public key travels along, so that anyone can check an announcement relayed by a third peer: the
-author is the hash of that key, and nobody else can produce the signature.
-"""
+"""Signed announcements: an envelope (envelope.py) around the fields below, so that a third peer can relay them."""
 
 from __future__ import annotations
 
@@ -14,11 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from braintorrent.errors import BadMessage
 from braintorrent.protocol.messages import MAX_ANNOUNCEMENT_BYTES, Announcement
 from braintorrent.protocol.version import MAX_FIELD, Version
-from braintorrent.records.canonical import pack, unpack
-from braintorrent.records.identity import Identity, peer_id, verify
+from braintorrent.records.canonical import pack
+from braintorrent.records.envelope import open_envelope, sign_envelope
+from braintorrent.records.identity import Identity
 
 FORMAT = 1
-CONTEXT = b"braintorrent announcement 1\0"  # a signature over one kind of statement is never valid as another
+CONTEXT = b"braintorrent announcement 1\0"
 MAX_RECORD_BYTES = 4 << 20
 
 Digest = Field(pattern=r"^[0-9a-f]{64}$")
@@ -57,9 +54,8 @@ def sign_announcement(identity: Identity, announcement: Announcement) -> Announc
     """`announcement` with its exact signed bytes in `raw`. Its author must be `identity`."""
     if announcement.author != identity.id:
         raise ValueError("an announcement is signed by its author")
-    body = pack(_body(announcement))
     _Body.model_validate(dict(zip(_NAMES, _body(announcement), strict=True)))
-    raw = pack([FORMAT, identity.public_key, body, identity.sign(CONTEXT + body)])
+    raw = sign_envelope(identity, FORMAT, CONTEXT, _body(announcement))
     if len(raw) > MAX_ANNOUNCEMENT_BYTES:
         raise ValueError(f"announcement of {len(raw)} bytes")
     return replace(announcement, raw=raw)
@@ -67,26 +63,17 @@ def sign_announcement(identity: Identity, announcement: Announcement) -> Announc
 
 def open_announcement(raw: bytes) -> Announcement:
     """Verify signed bytes and return their statement; BadMessage with a reason otherwise."""
-    envelope = unpack(raw, MAX_ANNOUNCEMENT_BYTES)
-    match envelope:
-        case [int(fmt), bytes(key), bytes(body), bytes(signature)] if len(key) == 32:
-            pass
-        case _:
-            raise BadMessage("not an announcement")
-    if type(fmt) is not int or fmt != FORMAT:
-        raise BadMessage(f"announcement format {fmt}; this release reads {FORMAT}", reason="format")
-    verify(key, signature, CONTEXT + body)
-    values = unpack(body, MAX_ANNOUNCEMENT_BYTES)
-    if not isinstance(values, list) or len(values) != len(_NAMES):
+    author, values = open_envelope(raw, FORMAT, CONTEXT, MAX_ANNOUNCEMENT_BYTES, "an announcement")
+    if len(values) != len(_NAMES):
         raise BadMessage("not an announcement body")
     try:
         b = _Body.model_validate(dict(zip(_NAMES, values, strict=True)))
     except ValidationError as error:
         raise BadMessage(f"announcement field {error.errors()[0]['loc'][0]} is out of bounds") from None
     announcement = Announcement(
-        b.federation, peer_id(key), Version(b.incarnation, b.counter), b.content, b.samples, b.steps,
+        b.federation, author, Version(b.incarnation, b.counter), b.content, b.samples, b.steps,
         b.seconds, b.schema_, b.record, b.record_size, b.final, raw=raw,
     )  # fmt: skip
-    if pack(_body(announcement)) != body:
+    if pack(_body(announcement)) != pack(values):
         raise BadMessage("announcement with an integer where a float is due")
     return announcement

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from braintorrent.errors import FormatError, StorageFull
 
-FORMAT = 1
+FORMAT = 2
 BUSY_SECONDS = 10.0  # another process reads, say for a report
 TABLES = """
 CREATE TABLE life (incarnation INTEGER PRIMARY KEY, unix REAL NOT NULL);
@@ -38,42 +38,67 @@ CREATE TABLE metric (
     stage TEXT NOT NULL, name TEXT NOT NULL, value REAL);
 CREATE TABLE traffic (peer TEXT PRIMARY KEY, received INTEGER NOT NULL, sent INTEGER NOT NULL);
 """
+SINCE_2 = """
+CREATE TABLE entry (  -- the chain: what the other tables tell, signed
+    sequence INTEGER PRIMARY KEY, raw BLOB NOT NULL);
+CREATE TABLE notice (digest TEXT PRIMARY KEY, raw BLOB NOT NULL, state TEXT NOT NULL, unix REAL NOT NULL);
+"""
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
-class Database:
-    """One connection, any thread, one at a time. FormatError if the file is damaged or of another release."""
+Write = Callable[[sqlite3.Connection], Any]
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+
+class Database:
+    """One connection, any thread, one at a time. FormatError if the file is damaged or of another release.
+
+    migrate: what else to do in the transaction that brings an older release's file to FORMAT; None to read only.
+    """
+
+    def __init__(self, path: Path, migrate: Write | None) -> None:
         self.path = path
         self._lock = threading.RLock()
-        self._notes: list[tuple[str, tuple[Any, ...]]] = []
+        self._notes: list[Write] = []
+        self.format = FORMAT
+        read_only = migrate is None
         uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
         try:
             self._connection = sqlite3.connect(
                 uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
-            self._prepare(read_only)
+            self._prepare(migrate)
         except sqlite3.OperationalError as error:
             raise _translated(path, error) from None
         except sqlite3.DatabaseError as error:
             raise FormatError(f"{path}: damaged ({error}); restore it from a copy, or move the folder away") from None
 
-    def _prepare(self, read_only: bool) -> None:
+    def _prepare(self, migrate: Write | None) -> None:
         execute = self._connection.execute
-        if not read_only:
+        if migrate is not None:
             execute("PRAGMA journal_mode = WAL")
             execute("PRAGMA synchronous = FULL")  # in WAL mode: a commit is on the disk when it returns
             execute("PRAGMA foreign_keys = ON")
             execute("PRAGMA fullfsync = ON")  # macOS
-        found = execute("PRAGMA user_version").fetchone()[0]
-        if found == 0 and not read_only:
+        self.format = self._found()
+        if migrate is not None and self.format in (0, 1):
             with self.transaction():
-                for statement in TABLES.split(";\n"):
-                    execute(statement)
-                execute(f"PRAGMA user_version = {FORMAT}")
-        elif found != FORMAT:
-            raise FormatError(f"{self.path}: ledger format {found}; this release of braintorrent reads {FORMAT}")
+                self._migrate(migrate)
+        if self.format not in (1, FORMAT):
+            raise FormatError(f"{self.path}: ledger format {self.format}; this release of braintorrent reads {FORMAT}")
+
+    def _found(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def _migrate(self, migrate: Write) -> None:
+        execute, self.format = self._connection.execute, self._found()  # another process may have been faster
+        if self.format == FORMAT:
+            return
+        for statement in f"{'' if self.format else TABLES}{SINCE_2}".split(";\n"):
+            execute(statement)
+        if self.format:
+            migrate(self._connection)
+        execute(f"PRAGMA user_version = {FORMAT}")
+        self.format = FORMAT
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -83,8 +108,8 @@ class Database:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 try:
-                    for statement, values in notes:
-                        self._connection.execute(statement, values)
+                    for note in notes:
+                        note(self._connection)
                     yield self._connection
                     self._connection.execute("COMMIT")
                 except BaseException:
@@ -97,7 +122,11 @@ class Database:
 
     def note(self, statement: str, *values: Any) -> None:
         """Run a statement with the next transaction; never waits for the disk."""
-        self._notes.append((statement, values))
+        self.note_work(lambda sql: sql.execute(statement, values))
+
+    def note_work(self, work: Write) -> None:
+        """The same of what takes more than a statement."""
+        self._notes.append(work)
 
     def flush(self) -> None:
         """Write what was noted, if anything was; durable on return."""

@@ -1,8 +1,12 @@
-"""What the ledger tells of the past. A merge also waits in the checkpoint until the version it led to is published."""
+"""What the ledger tells of the past, and how a merge is written down and read again.
+
+A merge also waits in the checkpoint until the version it led to is published.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -63,3 +67,29 @@ class Measured:
 def _part(plain: Mapping[str, Any]) -> Part:
     incarnation, counter = plain["version"]
     return Part(**{**plain, "version": Version(int(incarnation), int(counter))})
+
+
+def write_merge(sql: sqlite3.Connection, merged: Merged, into: Version | None) -> None:
+    """The rows of a merge, inside the transaction of `sql`."""
+    m = merged
+    values = (m.unix, *(into or (None, None)), m.below_quorum, m.adopt, m.last)
+    merge = sql.execute("INSERT INTO merge VALUES (NULL, ?, ?, ?, ?, ?, ?)", values).lastrowid
+    for author, p in [*m.included.items(), *m.skipped.items()]:
+        part = (merge, author, *p.version, p.content, p.samples, p.weight, p.norm, p.reason)
+        sql.execute("INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", part)
+
+
+def read_merges(rows: Callable[[str], list[Any]]) -> list[tuple[Version | None, Merged]]:
+    """All of them, in order, with the version each led to. rows: the answer to a query."""
+    parts: dict[int, dict[str, Part]] = {}
+    columns = "merge, author, incarnation, counter, content, samples, weight, norm, reason"
+    for merge, author, i, c, *rest in rows(f"SELECT {columns} FROM part ORDER BY author"):
+        parts.setdefault(merge, {})[author] = Part(Version(i, c), *rest)
+    found = []
+    for merge, unix, i, c, *flags in rows("SELECT * FROM merge ORDER BY id"):
+        of = parts.get(merge, {})
+        included = {author: part for author, part in of.items() if not part.reason}
+        skipped = {author: part for author, part in of.items() if part.reason}
+        version = None if i is None else Version(i, c)
+        found.append((version, Merged(unix, included, skipped, *map(bool, flags))))
+    return found

@@ -1,5 +1,7 @@
 """What this peer did and believes: its lives, versions, merges and metrics, and other peers' standing.
 
+What shall stay said has an entry in the chain (chain.py), in the same transaction as its rows.
+
 A version exists once `publish` returns, and not before: one transaction holds the exact signed bytes and
 the merge that led to them, and a restart sends those bytes again. An own version is never overwritten.
 
@@ -12,28 +14,36 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from braintorrent.errors import BadMessage
 from braintorrent.protocol.messages import Announcement
-from braintorrent.protocol.table import MAX_REFUSED, MAX_SEEN, Entry
+from braintorrent.protocol.table import MAX_REFUSED, MAX_SEEN
+from braintorrent.protocol.table import Entry as Standing
 from braintorrent.protocol.version import Version, next_incarnation
-from braintorrent.records import open_announcement
+from braintorrent.records import Entry, Identity, digest, open_announcement, open_entry
+from braintorrent.storage import chain
 from braintorrent.storage.database import Database
-from braintorrent.storage.history import Measured, Merged, Part
+from braintorrent.storage.history import Measured, Merged, read_merges, write_merge
 
 if TYPE_CHECKING:
     from braintorrent.storage.blobs import BlobStore
 
 
 class Ledger:
-    """The ledger at `path`; use as `with Ledger(path)`. Any thread may call. `read_only`: beside a running node."""
+    """The ledger at `path`; use in `with`. Any thread may call.
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self._database = Database(path, read_only=read_only)
+    identity: who signs what is written; read_only instead, also beside a running node.
+    """
+
+    def __init__(self, path: Path, *, identity: Identity | None = None, read_only: bool = False) -> None:
+        if read_only == (identity is not None):
+            raise ValueError("a ledger is opened with the identity that signs what is written, or read only")
+        self._identity = identity
+        self._database = Database(path, None if identity is None else lambda sql: chain.anchor(sql, identity))
 
     def __enter__(self) -> Ledger:
         return self
@@ -51,6 +61,38 @@ class Ledger:
         """Make what was noted durable. Waits for the disk."""
         self._database.flush()
 
+    # ------------------------------------------------------------- the chain
+
+    def record(self, kind: str, body: Mapping[str, Any]) -> Entry:
+        """Add an entry, durable on return. body: names and plain values (records/entry.py)."""
+        with self._database.transaction() as sql:
+            return self._append(sql, kind, body)
+
+    def chain(self) -> Iterator[Entry]:
+        """Every entry in order, each verified by itself, not how they are linked; BadMessage at one that does not."""
+        query, after = "SELECT sequence, raw FROM entry WHERE sequence > ? ORDER BY sequence LIMIT 256", 0
+        while rows := self._chained(query, after):
+            after = rows[-1][0]
+            yield from (open_entry(raw) for _, raw in rows)
+
+    def keep_notice(self, raw: bytes, state: str) -> None:
+        """Keep a signed notice, or its new state: own, accepted, waiting, refused. Durable on return."""
+        statement = "INSERT INTO notice VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET state = excluded.state"
+        with self._database.transaction() as sql:
+            sql.execute(statement, (digest(raw), raw, state, time.time()))
+
+    def notices(self) -> list[tuple[bytes, str]]:
+        """Every notice with its state, in the order in which they came."""
+        return self._chained("SELECT raw, state FROM notice ORDER BY unix, digest")
+
+    def _append(self, sql: sqlite3.Connection, kind: str, body: Mapping[str, Any]) -> Entry:
+        assert self._identity is not None  # else SQLite refuses to write
+        return chain.append(sql, self._identity, kind, body)
+
+    def _chained(self, query: str, *values: Any) -> list[Any]:
+        """The answer to a query of what an older release did not have."""
+        return self._database.rows(query, *values) if self._database.format > 1 else []
+
     # ------------------------------------------------------------- own lives and versions
 
     def begin_incarnation(self, unix_ms: int, heard: int = 0) -> int:
@@ -62,6 +104,7 @@ class Ledger:
             ).fetchone()[0]
             incarnation = next_incarnation(last or 0, unix_ms, heard)
             sql.execute("INSERT INTO life VALUES (?, ?)", (incarnation, time.time()))
+            self._append(sql, "life", chain.life(incarnation))
         return incarnation
 
     def publish(self, announcement: Announcement, merged: Merged | None = None) -> None:
@@ -80,7 +123,8 @@ class Ledger:
             sql.execute("UPDATE announcement SET held = 0 WHERE own")
             sql.execute("INSERT INTO announcement VALUES (?, ?, ?, ?, ?, ?, 1, 1, ?)", (*_row(a), time.time()))
             if merged is not None:
-                _insert(sql, merged, a.version)
+                self._merge(sql, merged, a.version)
+            self._append(sql, "published", chain.published(a))
 
     def elapsed(self) -> float:
         """Seconds of earlier lives, each from its start to its last publication."""
@@ -106,7 +150,11 @@ class Ledger:
     def merge(self, merged: Merged) -> None:
         """Keep a merge that no version follows, durable on return."""
         with self._database.transaction() as sql:
-            _insert(sql, merged, None)
+            self._merge(sql, merged, None)
+
+    def _merge(self, sql: sqlite3.Connection, merged: Merged, into: Version | None) -> None:
+        write_merge(sql, merged, into)
+        self._append(sql, "merged", chain.merged(merged, into))
 
     # ------------------------------------------------------------- others
 
@@ -138,8 +186,13 @@ class Ledger:
 
     def refuse(self, author: str, version: Version, reason: str) -> None:
         """Never fetch or merge this version; an author's newest refusals are kept. Noted."""
-        statement = "INSERT OR IGNORE INTO refusal VALUES (?, ?, ?, ?, ?)"
-        self._database.note(statement, author, *version, reason, time.time())
+
+        def write(sql: sqlite3.Connection) -> None:
+            row = (author, *version, reason, time.time())
+            if sql.execute("INSERT OR IGNORE INTO refusal VALUES (?, ?, ?, ?, ?)", row).rowcount:
+                self._append(sql, "refused", chain.refused(author, version, reason))
+
+        self._database.note_work(write)
         self._database.note(
             "DELETE FROM refusal WHERE author = ? AND (incarnation, counter) NOT IN (SELECT incarnation, counter"
             " FROM refusal WHERE author = ? ORDER BY incarnation DESC, counter DESC LIMIT ?)",
@@ -153,28 +206,30 @@ class Ledger:
                 "INSERT INTO equivocation VALUES (?, ?, ?, ?, ?, ?, 0)",
                 (first.author, *first.version, first.raw, second.raw, time.time()),
             )
+            self._append(sql, "equivocation", chain.equivocation(first, second))
 
     def lift(self, author: str, incarnation: int) -> None:
         """A person trusts this life of the author again. Durable on return."""
         with self._database.transaction() as sql:
             statement = "UPDATE equivocation SET lifted = 1 WHERE author = ? AND incarnation = ?"
-            sql.execute(statement, (author, incarnation))
+            if sql.execute(statement, (author, incarnation)).rowcount:
+                self._append(sql, "lifted", chain.lifted(author, incarnation))
 
-    def entries(self, me: str) -> dict[str, Entry]:
+    def entries(self, me: str) -> dict[str, Standing]:
         """What the protocol's table knew of every author but `me`, from before this start."""
-        entries: dict[str, Entry] = {}
+        entries: dict[str, Standing] = {}
         rows = self._database.rows
         for author, incarnation in rows("SELECT author, incarnation FROM equivocation WHERE NOT lifted"):
-            entry = entries.setdefault(author, Entry())
+            entry = entries.setdefault(author, Standing())
             entry.quarantined = entry.quarantined | {incarnation}
         for author, reason, *version in rows(_NEWEST.format("author, reason", "refusal"), MAX_REFUSED):
-            entries.setdefault(author, Entry()).refused[Version(*version)] = reason
+            entries.setdefault(author, Standing()).refused[Version(*version)] = reason
         merged = "SELECT author, incarnation, counter FROM part WHERE reason = '' ORDER BY incarnation, counter"
         for author, *version in rows(merged):
-            entries.setdefault(author, Entry()).merged = Version(*version)
+            entries.setdefault(author, Standing()).merged = Version(*version)
         for raw, held, *_ in rows(_NEWEST.format("raw, held", "announcement"), MAX_SEEN):
             a = open_announcement(raw)
-            entry = entries.setdefault(a.author, Entry())
+            entry = entries.setdefault(a.author, Standing())
             entry.seen[a.version] = a
             if held and entry.usable(a.version):
                 entry.held = a
@@ -204,18 +259,7 @@ class Ledger:
 
     def merges(self) -> list[tuple[Version | None, Merged]]:
         """All of them, in order, with the version each led to."""
-        parts: dict[int, dict[str, Part]] = {}
-        columns = "merge, author, incarnation, counter, content, samples, weight, norm, reason"
-        for merge, author, i, c, *rest in self._database.rows(f"SELECT {columns} FROM part ORDER BY author"):
-            parts.setdefault(merge, {})[author] = Part(Version(i, c), *rest)
-        found = []
-        for merge, unix, i, c, *flags in self._database.rows("SELECT * FROM merge ORDER BY id"):
-            of = parts.get(merge, {})
-            included = {author: part for author, part in of.items() if not part.reason}
-            skipped = {author: part for author, part in of.items() if part.reason}
-            version = None if i is None else Version(i, c)
-            found.append((version, Merged(unix, included, skipped, *map(bool, flags))))
-        return found
+        return read_merges(self._database.rows)
 
     def count(self, peer: str, received: int, sent: int) -> None:
         """Add to the bytes exchanged with a peer. Noted."""
@@ -263,12 +307,3 @@ SELECT {0}, incarnation, counter FROM (
 
 def _row(a: Announcement) -> tuple[object, ...]:
     return (a.author, *a.version, a.content, a.record, a.raw)
-
-
-def _insert(sql: sqlite3.Connection, merged: Merged, into: Version | None) -> None:
-    m = merged
-    values = (m.unix, *(into or (None, None)), m.below_quorum, m.adopt, m.last)
-    merge = sql.execute("INSERT INTO merge VALUES (NULL, ?, ?, ?, ?, ?, ?)", values).lastrowid
-    for author, p in [*m.included.items(), *m.skipped.items()]:
-        part = (merge, author, *p.version, p.content, p.samples, p.weight, p.norm, p.reason)
-        sql.execute("INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", part)

@@ -1,0 +1,99 @@
+"""The ledger's chain: an entry, signed and with the digest of the one before, for each thing that shall stay said.
+
+KIND          body
+anchor        how many rows an older release left, and their digest: they have no entries of their own
+life          a start: its incarnation
+published     an own version, its content, the digest of the announcement's signed bytes
+merged        who went into an own model at what weight, who was skipped and why
+refused       another's version that is never merged, and why
+equivocation  two announcements for one version, their digests
+lifted        a person ended the quarantine of a life
+roster        who is trusted changed (node/trusting.py)
+rollback      back to an earlier version (node/reverting.py)
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from braintorrent.protocol.messages import Announcement
+from braintorrent.protocol.version import Version
+from braintorrent.records import Entry, Identity, digest, sign_entry
+from braintorrent.records.canonical import pack
+from braintorrent.records.entry import FIRST
+from braintorrent.storage.history import Merged
+
+# What format 1 kept for good, in the order in which it came: rows are only ever added at the end.
+OLD = {
+    "life": "SELECT incarnation, unix FROM life ORDER BY incarnation",
+    "announcement": "SELECT author, incarnation, counter, content, record, raw, unix FROM announcement WHERE own"
+    " ORDER BY incarnation, counter",
+    "equivocation": "SELECT author, incarnation, counter, first, second, unix FROM equivocation ORDER BY rowid",
+    "merge": "SELECT * FROM merge ORDER BY id",
+    "part": "SELECT * FROM part ORDER BY merge, author",
+}
+
+
+def append(sql: sqlite3.Connection, identity: Identity, kind: str, body: Mapping[str, Any]) -> Entry:
+    """Sign an entry and put it at the end of the chain, inside the transaction of `sql`."""
+    found = sql.execute("SELECT sequence, raw FROM entry ORDER BY sequence DESC LIMIT 1").fetchone()
+    sequence, previous = (found[0] + 1, digest(found[1])) if found else (1, FIRST)
+    entry = sign_entry(identity, sequence, previous, int(time.time() * 1000), kind, body)
+    sql.execute("INSERT INTO entry VALUES (?, ?)", (sequence, entry.raw))
+    return entry
+
+
+def anchor(sql: sqlite3.Connection, identity: Identity) -> None:
+    """The first entry where an older release kept its history without any."""
+    counts = {table: len(sql.execute(query).fetchall()) for table, query in OLD.items()}
+    rows = [[table, count] for table, count in counts.items()]
+    append(sql, identity, "anchor", {"rows": rows, "digest": old_digest(sql, counts)})
+
+
+def old_digest(sql: sqlite3.Connection, counts: Mapping[str, int]) -> str:
+    """Digest over the first `counts` rows of each table that an older release wrote."""
+    return digest(pack([[list(row) for row in sql.execute(f"{OLD[t]} LIMIT ?", (n,))] for t, n in counts.items()]))
+
+
+# ------------------------------------------------------------- bodies
+
+
+def life(incarnation: int) -> dict[str, Any]:
+    """A start."""
+    return {"incarnation": incarnation}
+
+
+def published(a: Announcement) -> dict[str, Any]:
+    """An own version."""
+    return {"version": list(a.version), "content": a.content, "announcement": digest(a.raw)}
+
+
+def merged(merged: Merged, into: Version | None) -> dict[str, Any]:
+    """A merge, and the own version it led to. parts: rows of author, incarnation, counter, and Part's other fields."""
+    m = merged
+    parts = {**m.included, **m.skipped}
+    rows = [
+        [author, *p.version, p.content, int(p.samples), float(p.weight), float(p.norm), p.reason]
+        for author, p in sorted(parts.items())
+    ]
+    flags = {"below_quorum": bool(m.below_quorum), "adopt": bool(m.adopt), "last": bool(m.last)}
+    return {"into": list(into) if into else None, "unix": float(m.unix), "parts": rows, **flags}
+
+
+def refused(author: str, version: Version, reason: str) -> dict[str, Any]:
+    """Another's version that is never merged."""
+    return {"peer": author, "version": list(version), "reason": reason}
+
+
+def equivocation(first: Announcement, second: Announcement) -> dict[str, Any]:
+    """Two contents for one version."""
+    both = [digest(first.raw), digest(second.raw)]
+    return {"peer": first.author, "version": list(first.version), "announcements": both}
+
+
+def lifted(author: str, incarnation: int) -> dict[str, Any]:
+    """The end of a quarantine."""
+    return {"peer": author, "incarnation": incarnation}
