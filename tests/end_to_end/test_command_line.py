@@ -95,7 +95,7 @@ def test_a_peer_id_has_one_spelling():
 
 
 def test_a_quarantine_is_lifted_by_name(typed, folder):
-    me, other = ensure_identity(folder).id, Identity.create()
+    me, other = ensure_identity(folder), Identity.create()
     typed("trust", f"lab-b {other.id}", "-C", folder)
     assert "nobody called lab-b is in quarantine" in typed("trust", "--lift", "lab-b", "-C", folder)[2]
     two = [
@@ -105,13 +105,13 @@ def test_a_quarantine_is_lifted_by_name(typed, folder):
         ))
         for digit in "ab"
     ]  # fmt: skip
-    with Ledger(StatePaths(folder).ledger) as ledger:
+    with Ledger(StatePaths(folder).ledger, identity=me) as ledger:
         ledger.equivocated(*two)
-        assert ledger.entries(me)[other.id].quarantined == {7}
+        assert ledger.entries(me.id)[other.id].quarantined == {7}
     code, said, _ = typed("trust", "--lift", "lab-b", "-C", folder)
     assert (code, said) == (0, f"{folder}: the quarantine of lab-b is lifted\n")
-    with Ledger(StatePaths(folder).ledger) as ledger:
-        assert other.id not in ledger.entries(me)
+    with Ledger(StatePaths(folder).ledger, read_only=True) as ledger:
+        assert other.id not in ledger.entries(me.id)
 
 
 @pytest.mark.parametrize(

@@ -94,13 +94,13 @@ def test_a_damaged_key_is_mended_and_the_ledger_stays(pair, tmp_path):
     folder, file = pair[0], tmp_path / "backup"
     state, me = StatePaths(folder), identity(folder)
     write_backup(folder, file)
-    with Ledger(state.ledger) as ledger:
+    with Ledger(state.ledger, identity=Identity.load(state.key)) as ledger:
         ledger.begin_incarnation(7)
     state.key.write_text("scratched")
     restore_backup(folder, read_backup(file))
     assert identity(folder) == me
     assert (state.path / "key.damaged").read_text() == "scratched"
-    with Ledger(state.ledger) as ledger:
+    with Ledger(state.ledger, identity=Identity.load(state.key)) as ledger:
         assert ledger.begin_incarnation(0) == 8
 
 

@@ -80,7 +80,7 @@ async def test_stopping_ends_after_the_version_under_way(tmp_path, until):
         await until(lambda: node.status()["versions"])
         node.stop()
         assert await node.finished() == "stopped"
-    with Ledger(StatePaths(tmp_path / "lab").ledger) as ledger:
+    with Ledger(StatePaths(tmp_path / "lab").ledger, read_only=True) as ledger:
         assert ledger.newest().version.counter >= 1
     with pytest.raises(RuntimeError, match="async with"):
         node.status()

@@ -54,7 +54,7 @@ async def test_a_folder_of_an_older_release_goes_on_from_its_version(old):
         assert node.context.pending.merge is not None, "training goes on from the checkpoint"
         assert lab.learner.state()["done"] > 0
         await node.finished()
-    with Ledger(StatePaths(old).ledger) as ledger:
+    with Ledger(StatePaths(old).ledger, read_only=True) as ledger:
         assert ledger.check(BlobStore(StatePaths(old).blobs, 1 << 30)) == []
         version, merged = ledger.merges()[2]
         assert version.counter == 5
@@ -70,7 +70,7 @@ def ledger_version(folder):
 
 @every_release
 def test_the_ledger_of_an_older_release_is_whole(old):
-    with Ledger(StatePaths(old).ledger) as ledger:
+    with Ledger(StatePaths(old).ledger, read_only=True) as ledger:
         assert ledger.check(BlobStore(StatePaths(old).blobs, 1 << 30)) == []
         assert ledger.best("score")[0] > 0.9
         assert {m.stage for m in ledger.metrics()} == {"own"}
@@ -83,11 +83,11 @@ def test_formats_of_a_newer_release_are_refused_in_words(old, tmp_path):
     with pytest.raises(FormatError, match=r"state: format 2; this release of braintorrent reads 1"):
         StateFolder(old)
     with sqlite3.connect(state.ledger) as ledger:
-        ledger.execute("PRAGMA user_version = 2")
-    with pytest.raises(FormatError, match=r"ledger format 2; this release of braintorrent reads 1"):
-        Ledger(state.ledger)
-    state.roster.write_text(json.dumps({"format": 2, "members": {}}))
-    with pytest.raises(FormatError, match=r"roster format 2; this release reads 1"):
+        ledger.execute("PRAGMA user_version = 3")
+    with pytest.raises(FormatError, match=r"ledger format 3; this release of braintorrent reads 2"):
+        Ledger(state.ledger, read_only=True)
+    state.roster.write_text(json.dumps({"format": 3, "members": {}}))
+    with pytest.raises(FormatError, match=r"roster format 3; this release reads"):
         Roster(state.roster)
     file = tmp_path / "backup"
     file.write_text(json.dumps({"what": WHAT, "format": 2}))

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from braintorrent.errors import FormatError, StorageFull
 from braintorrent.protocol.version import NOTHING, Version
+from braintorrent.records import Identity
 from braintorrent.storage import BlobStore, Ledger, Merged, Part
 from braintorrent.storage.database import Database
+
+ME = Identity.create()
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def ledger(path):
-    with Ledger(path) as ledger:
+    with Ledger(path, identity=ME) as ledger:
         yield ledger
 
 
@@ -56,11 +59,11 @@ def test_a_life_begins_above_own_versions_of_a_life_others_remembered(ledger, au
 
 
 def test_a_published_version_is_found_again_to_the_byte(path, author):
-    with Ledger(path) as ledger:
+    with Ledger(path, identity=ME) as ledger:
         assert ledger.newest() is None
         for counter in (1, 2, 10):
             ledger.publish(author.announce(7, counter))
-    with Ledger(path) as ledger:
+    with Ledger(path, identity=ME) as ledger:
         assert ledger.newest().raw == author.announce(7, 10).raw
         assert ledger.newest() == author.announce(7, 10)
 
@@ -95,13 +98,13 @@ def test_a_merge_survives_json(other):
 
 
 def test_what_was_known_of_others_is_restored(path, author, other):
-    with Ledger(path) as ledger:
+    with Ledger(path, identity=ME) as ledger:
         ledger.mark_held(other.announce(3, 4))
         ledger.mark_held(other.announce(3, 5))
         ledger.forget(other.announce(3, 4))
         ledger.refuse(other.id, Version(3, 6), "not-finite")
         ledger.publish(author.announce(7, 1), merged_of(other))
-    with Ledger(path) as ledger:
+    with Ledger(path, identity=ME) as ledger:
         entries = ledger.entries(author.id)
     assert entries.keys() == {other.id}
     entry = entries[other.id]
@@ -122,10 +125,10 @@ def test_what_is_refused_is_not_held(ledger, author, other):
 
 def test_equivocation_is_kept_as_proof_until_a_person_lifts_it(path, author, other):
     first, second = other.announce(3, 4), other.announce(3, 4, "another")
-    with Ledger(path) as ledger:
+    with Ledger(path, identity=ME) as ledger:
         ledger.mark_held(first)
         ledger.equivocated(first, second)
-    with Ledger(path) as ledger:
+    with Ledger(path, identity=ME) as ledger:
         entry = ledger.entries(author.id)[other.id]
         assert entry.quarantined == {3}
         assert entry.held is None
@@ -161,7 +164,7 @@ def test_metrics_and_the_best_of_them(ledger):
 
 def test_traffic_adds_up_over_lives(path):
     for _ in range(3):
-        with Ledger(path) as ledger:
+        with Ledger(path, identity=ME) as ledger:
             ledger.count("peer", 10, 1)
             ledger.count("peer", 5, 0)
     with Ledger(path, read_only=True) as ledger:
@@ -189,7 +192,7 @@ def test_any_thread_may_note_and_write(ledger, other):
 def test_a_whole_ledger_has_no_problems_and_a_spoilt_one_names_them(path, tmp_path, author, other):
     blobs = BlobStore(tmp_path / "blobs", 1 << 20)
     content, record = blobs.put([b"weights"]).digest, blobs.put_bytes(b"record")
-    with Ledger(path) as ledger:
+    with Ledger(path, identity=ME) as ledger:
         ledger.publish(author.announce(7, 1, content=content, record=record))
         assert ledger.needed() == {content, record}
         assert ledger.check(blobs) == []
@@ -212,7 +215,7 @@ def test_only_the_newest_own_blobs_are_needed(ledger, author):
 
 
 def test_a_transaction_that_fails_leaves_nothing_and_forgets_no_note(path):
-    database = Database(path)
+    database = Database(path, lambda sql: None)
     database.note("INSERT INTO life VALUES (?, 0)", 1)
 
     class Trouble(Exception):
@@ -241,7 +244,7 @@ def test_a_full_disk_is_told_and_what_was_noted_is_written_when_there_is_room(sm
         for counter in range(first, 1000):  # the log may have a little room left
             ledger.publish(author.announce(7, counter))
 
-    with Ledger(small_disk / "ledger.sqlite") as ledger:
+    with Ledger(small_disk / "ledger.sqlite", identity=ME) as ledger:
         ledger.publish(author.announce(7, 1))
         ledger.count("peer", 1, 1)
         fill(small_disk / "filler")
@@ -259,18 +262,18 @@ def test_a_full_disk_is_told_and_what_was_noted_is_written_when_there_is_room(sm
 def test_a_damaged_file_and_another_release_s_are_told(path):
     path.write_bytes(b"not a database, whatever its name says" * 100)
     with pytest.raises(FormatError, match="damaged"):
-        Ledger(path)
+        Ledger(path, identity=ME)
     path.unlink()
-    Ledger(path).close()
+    Ledger(path, identity=ME).close()
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(FormatError, match="format 99"):
-        Ledger(path)
+        Ledger(path, identity=ME)
 
 
 def test_reading_beside_a_running_node(path, author):
-    with Ledger(path) as ledger:
+    with Ledger(path, identity=ME) as ledger:
         ledger.publish(author.announce(7, 1))
         with Ledger(path, read_only=True) as reader:
             assert reader.newest() == author.announce(7, 1)
@@ -288,7 +291,7 @@ from braintorrent.records import Identity, digest, sign_announcement
 from braintorrent.storage import Ledger
 folder = Path(sys.argv[1])
 identity = Identity.load(folder / "key")
-with Ledger(folder / "ledger.sqlite") as ledger:
+with Ledger(folder / "ledger.sqlite", identity=identity) as ledger:
     incarnation = ledger.begin_incarnation(0)
     newest = ledger.newest()
     counter = newest.version.counter if newest else 0
@@ -322,7 +325,7 @@ def test_kill_9_loses_no_version_that_was_told(tmp_path, author):
                 assert version not in told
                 assert version > previous
                 previous, told[version] = version, raw
-        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        with Ledger(tmp_path / "ledger.sqlite", identity=ME) as ledger:
             assert ledger.check() == []
             assert ledger.newest().version >= previous
             rows = dict(ledger._database.rows("SELECT hex(raw), counter FROM announcement"))
@@ -331,7 +334,7 @@ def test_kill_9_loses_no_version_that_was_told(tmp_path, author):
 
 
 def test_refusals_of_one_author_are_bounded_and_the_newest_stay(tmp_path):
-    with Ledger(tmp_path / "ledger") as ledger:
+    with Ledger(tmp_path / "ledger", identity=ME) as ledger:
         for counter in range(1, 201):
             ledger.refuse("a" * 52, Version(1, counter), "schema")
         refused = ledger.entries("me")["a" * 52].refused

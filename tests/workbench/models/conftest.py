@@ -96,7 +96,7 @@ def _history(folder: Path) -> str:
     """Two versions, the second after a merge with one peer, another skipped; and the same once more as last merge."""
     me, state, other, third = ensure_identity(folder), StatePaths(folder), Identity.create().id, Identity.create().id
     Roster(state.roster).add(other, Member(name="lab_b"))
-    with Ledger(state.ledger) as ledger:
+    with Ledger(state.ledger, identity=me) as ledger:
         incarnation = ledger.begin_incarnation(1000)
         for counter in (1, 2):
             merged = Merged(
