@@ -10,6 +10,8 @@ CERTIFICATE_BYTES = KIB  # all are 322 bytes
 HELLO_BYTES = 128 * KIB  # AGREEMENT_KEYS of the longest keys and values are 99 KiB
 ASK_BYTES = 32 * KIB  # 256 authors at 75 bytes, and one announcement of 1 KiB
 TELL_BYTES = 128 * KIB  # 32 announcements of 1 KiB, and 64 peers with their addresses
+JOIN_BYTES = 4 * KIB  # two signatures, a name, 8 addresses of 128 characters
+WELCOME_BYTES = 512 * KIB  # MEMBERS with two addresses each, and a federation.toml
 ERROR_BYTES = 2 * KIB  # a reason and one line of detail
 
 # Fields of messages.
@@ -23,17 +25,29 @@ ADDRESS_CHARS = 128  # "host:port"
 ADDRESSES_EACH = 8  # one peer's interfaces, IPv4 and IPv6
 WANTS = 64  # digests asked of a peer that cannot be dialled (reserved)
 BUCKETS = 1 << 16  # of authors; at 256 authors each, 16 million of them
+FEDERATION_CHARS = 64 * KIB  # federation.toml in a welcome; ours are below 2 KiB
+MEMBERS = 256  # labs in a welcome; a newcomer hears of the rest from them
+
+# Joining. Guesses at a code of 128 bits are hopeless at any speed; this bounds what they cost.
+JOIN_FAILURES = 10  # at once, from everyone together; a right code gets in regardless
+JOIN_FAILURE_SECONDS = 1.0  # until one more
 
 # HTTP.
 LINE_BYTES = 2 * KIB  # request or status line, and each header; ours stay below 200
 HEADERS = 32  # headers in one message; ours have at most 6
 CONNECTIONS = 256  # accepted at once; asyncio holds 256 KiB for each TLS connection
+CONNECTIONS_PER_PEER = 16  # with one known key: one for asks, FETCHES at most; the oldest makes room
+STRANGERS = 64  # of all, without a known key (yet): handshakes in hand hold up the loop for 0.1 s at most
+STRANGERS_PER_ADDRESS = 32  # of them at one address, or in one IPv6 network of 64 bits; labs behind one router
 STREAMS_PER_PEER = 8  # blobs served to one peer at once; more would only share its bandwidth
 BLOCK = MIB  # blob bytes read and written at a time
 FETCHES = 16  # threads that fetch; policy.max_fetches begins fewer
 
 # Time, seconds.
-HANDSHAKE_SECONDS = 10.0  # TCP connection and TLS handshake, each
+HANDSHAKE_SECONDS = 10.0  # of calling: TCP connection and TLS handshake, each
+ACCEPT_SECONDS = 5.0  # of being called: TLS handshake
+HEAD_SECONDS = 5.0  # a request's line and headers must arrive whole
+STRANGER_SECONDS = 10.0  # a caller without a known key is cut off, whatever it is doing
 HELLO_SECONDS = 15.0  # a whole hello, introduction included
 BODY_SECONDS = 10.0  # a request body must arrive whole
 LINGER_SECONDS = 2.0  # to drain a declined body, so that the caller gets to read why
@@ -45,3 +59,12 @@ BYTES_PER_SECOND = 32 * KIB  # slower over a BLOCK, and the peer is stuck rather
 # Discovery.
 SIGHTINGS = 1024  # mDNS names believed at once; a flood of records costs no more
 LOOKUPS = 32  # mDNS names being resolved at once
+
+# Conduct.
+FAULTS = 8  # forgiven at once: a lab with a bug should read about it before it is shut out
+FAULT_SECONDS = 60.0  # until one more is
+BAN_SECONDS = 30.0  # the first ban; each next one is twice as long
+BAN_SECONDS_MOST = 3600.0  # a person who mends a lab should not have to wait for tomorrow
+REQUESTS = 64  # of one peer at once: more than asks and records of a newcomer's catching up
+REQUESTS_PER_SECOND = 16  # of one peer from then on: 3 % of a core; they are made to wait, not declined
+REQUEST_WAIT = 0.5  # seconds a request is made to wait at most; one more is a flood
