@@ -2,6 +2,7 @@
 
     POST /v1/hello           without a client certificate: an introduction, see below
                              with one: Hello in, Hello out
+    POST /v1/join            without a client certificate, by a code: see joining.py
     POST /v1/ask             AskMessage in, TellMessage out
     GET  /v1/blobs/DIGEST    the bytes; "Range: bytes=N-" resumes at N
 
@@ -45,19 +46,22 @@ _http_log = log.getChild("http")
 _http_log.setLevel(logging.CRITICAL)  # or anyone's garbage would fill our log with tracebacks
 
 _BLOB = re.compile(r"/v1/blobs/([0-9a-f]{64})")
-_HELLO, _ASK = ("POST", "/v1/hello"), ("POST", "/v1/ask")
+_HELLO, _ASK, _JOIN = ("POST", "/v1/hello"), ("POST", "/v1/ask"), ("POST", "/v1/join")
 _RANGE = re.compile(r"bytes=(\d{1,15})-")
 _STATUS: dict[type[RemoteError], int] = {BadMessage: 400, Refused: 403, Gone: 404}
 
 
 class Handlers(Protocol):
-    """What the server asks of the node. Quick and synchronous: it runs on the event loop."""
+    """What the server asks of the node. Quick and, but for a join, synchronous: it runs on the event loop."""
 
     def trusted(self, peer: str) -> bool:
         """Whether `peer` is on the roster now."""
 
     def hello(self, caller: str, hello: Hello) -> Hello:
         """Answer a hello, or raise Refused: its reason and detail travel to the caller."""
+
+    async def join(self, body: bytes) -> bytes:
+        """Answer a request to join of any bytes, or raise what is wrong with it."""
 
     def ask(self, caller: str, ask: AskMessage) -> TellMessage:
         """Answer an ask, or raise Refused (reason "hello": none came first in this process's life)."""
@@ -161,9 +165,13 @@ class Server:
                 self._quiet.set()
 
     async def _introduce(self, request: web.BaseRequest) -> web.StreamResponse:
-        if (request.method, request.raw_path) != _HELLO:
-            raise Refused("only a hello may come without a certificate", reason="anonymous")
+        route = request.method, request.raw_path
+        if route not in (_HELLO, _JOIN):
+            raise Refused("only a hello, or a join, may come without a certificate", reason="anonymous")
         self._check_open()
+        if route == _JOIN:
+            welcome = await self._handlers.join(await self._body(request, limits.JOIN_BYTES, None))
+            return _response(200, welcome, close=True)
         der = await self._body(request, limits.CERTIFICATE_BYTES, None)
         self._check_roster(certified(der))
         log.debug("%s introduced its certificate", short(admit(self._context, der)))

@@ -41,16 +41,21 @@ async def watch_roster(context: Context) -> None:
     _dial_roster(context)
     while True:
         await asyncio.sleep(ROSTER_EVERY)
-        try:
-            changed = context.lab.roster.refresh()
-        except FormatError as error:
-            context.notes["roster"] = str(error)  # what was read before stays in force
-            continue
-        context.notes.pop("roster", None)
-        if changed:
-            log.info("roster changed: %d trusted", len(context.lab.roster.ids))
-            context.tell(lambda now: context.machine.roster_changed(context.lab.members, now))
-            _dial_roster(context)
+        follow_roster(context)
+
+
+def follow_roster(context: Context) -> None:
+    """Act on the roster file if it changed."""
+    try:
+        changed = context.lab.roster.refresh()
+    except FormatError as error:
+        context.notes["roster"] = str(error)  # what was read before stays in force
+        return
+    context.notes.pop("roster", None)
+    if changed:
+        log.info("roster changed: %d trusted", len(context.lab.roster.ids))
+        context.tell(lambda now: context.machine.roster_changed(context.lab.members, now))
+        _dial_roster(context)
 
 
 def _dial_roster(context: Context) -> None:

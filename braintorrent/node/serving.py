@@ -8,6 +8,7 @@ from braintorrent.node.agreeing import objection
 from braintorrent.node.asking import hello as own_hello
 from braintorrent.node.context import Context, log
 from braintorrent.node.finding import knocked
+from braintorrent.node.inviting import Inviting
 from braintorrent.protocol.messages import AskMessage, TellMessage
 from braintorrent.records import short
 
@@ -19,6 +20,7 @@ class Serving:
         self.context = context
         self.addresses: tuple[str, ...] = ()
         self._met: set[str] = set()  # agreed with, in this life
+        self.join = Inviting(context).join
 
     def trusted(self, peer: str) -> bool:
         """Asked anew for each request: a peer taken off the roster is refused at once."""

@@ -1,6 +1,6 @@
 """A peer's private state: `FOLDER/state/`, readable by its owner only, used by one process at a time.
 
-state/  .gitignore  format  lock  key  roster.json  control.json  ledger.sqlite  checkpoint.safetensors
+state/  .gitignore  format  lock  key  roster.json  invites.json  control.json  ledger.sqlite  checkpoint.safetensors
         blobs/  models/  log/  tensorboard/
 """
 
@@ -26,6 +26,7 @@ class StatePaths:
         self.path = path = peer_folder / "state"
         self.key = path / "key"  # the private key
         self.roster = path / "roster.json"  # who is trusted; other processes may add to it while a node runs
+        self.invites = path / "invites.json"  # who may join by a code: hashes of one-time keys
         self.control = path / "control.json"  # where a running node answers `status`
         self.method = path / "method.json"  # what the federated method remembers
         self.last_status = path / "status.json"  # what it said as it ended
