@@ -145,12 +145,17 @@ class Context:
         save_checkpoint(self.lab.state.checkpoint, checkpoint)
 
     def forget(self, announcement: Announcement) -> None:
-        """Another's version has a successor: the disk may have its bytes back."""
+        """Another's version has a successor: the disk may have its weights back. Its record tells of its ancestors."""
         self.ledger.forget(announcement)
-        for digest in {announcement.content, announcement.record} - self.ledger.needed():
-            self.blobs.remove(digest)
+        self._give_back(announcement, self.blobs.remove)
 
     def retire_own(self, announcement: Announcement) -> None:
         """An own version has a successor: peers in the middle of fetching it may finish, while there is room."""
-        for digest in {announcement.content, announcement.record} - self.ledger.needed():
-            self.blobs.supersede(digest)
+        self._give_back(announcement, self.blobs.supersede)
+
+    def _give_back(self, announcement: Announcement, weights: Callable[[str], None]) -> None:
+        needed = self.ledger.needed()
+        if announcement.content not in needed:
+            weights(announcement.content)
+        if announcement.record not in needed:
+            self.blobs.archive(announcement.record)

@@ -9,6 +9,7 @@ import time
 from braintorrent.errors import FormatError
 from braintorrent.node.context import Pending, log
 from braintorrent.node.lab import Lab
+from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.steps import Restored
 from braintorrent.protocol.version import NOTHING
 from braintorrent.storage import BlobStore, Ledger, Merged, load_checkpoint, write_atomically
@@ -28,8 +29,12 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
             entry.held = None  # fetched again if anybody offers it
     held = [entry.held for author, entry in entries.items() if entry.held and author in lab.roster.ids]
     ledger.hold_only([*held, *([newest] if newest else [])])  # a kill between two steps leaves no bytes behind
-    for digest in blobs.digests() - ledger.needed():
+    unneeded, records = blobs.digests() - ledger.needed(), ledger.records()
+    for digest in unneeded - set(records):
         blobs.supersede(digest)
+    for digest in records:
+        if digest in unneeded:
+            blobs.archive(digest)
     best, since_best = ledger.best(lab.learner.score)
     restored = Restored(
         ledger.begin_incarnation(int(time.time() * 1000)),
@@ -49,7 +54,10 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
         log.warning("the checkpoint is of no use (%s): training goes on from the last version", reason)
     if checkpoint is not None and checkpoint.base == (newest.version if newest else NOTHING):
         lab.learner.load(checkpoint.weights)
-        lab.learner.restore(checkpoint.state)
+        if checkpoint.state:
+            lab.learner.restore(checkpoint.state)
+        else:  # a person went back to an older version (reverting.py)
+            _go_on_after(lab, newest)
         restored.resume = bool(checkpoint.pending.get("inside"))
         if checkpoint.pending.get("merge"):
             pending.merge = Merged.from_plain(checkpoint.pending["merge"])
@@ -59,10 +67,15 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
         log.info("going on with version %d, from its checkpoint", (newest.version.counter if newest else 0) + 1)
     elif newest is not None:
         load_version(lab, blobs, newest.content)
-        if hasattr(lab.learner, "after"):  # or it would train on its first batches again
-            lab.learner.restore(lab.learner.after(newest.version.counter))
+        _go_on_after(lab, newest)
         log.info("going on after version %d", newest.version.counter)
     return restored, pending
+
+
+def _go_on_after(lab: Lab, newest: Announcement | None) -> None:
+    """Or it would train on its first batches again."""
+    if newest is not None and hasattr(lab.learner, "after"):
+        lab.learner.restore(lab.learner.after(newest.version.counter))
 
 
 def load_version(lab: Lab, blobs: BlobStore, content: str) -> None:

@@ -1,7 +1,8 @@
 """Blobs by content: each file's name is the digest of its bytes (records/content.py), so what is there is right.
 
 Writing is verified chunk by chunk and durable before the name exists. The store keeps within a bound on
-disk: what was superseded goes first, oldest first, then unfinished downloads, then there is StorageFull.
+disk: what was superseded goes first, oldest first, then unfinished downloads, then records of old versions, which
+only tell where models came from; then there is StorageFull.
 A blob removed while somebody reads it stays readable through the open descriptor.
 Any thread may call; methods that touch many bytes say so.
 """
@@ -29,6 +30,7 @@ from braintorrent.storage.files import (
 from braintorrent.storage.incoming import Incoming
 
 PARTIAL = ".part"
+ARCHIVED = 16  # records of old versions take at most this part of the bound
 
 
 class BlobStore:
@@ -41,6 +43,7 @@ class BlobStore:
         self._partials: dict[str, int] = {}  # file name -> bytes it may come to take
         self._writing: set[str] = set()  # file names in use by an Incoming or a put
         self._superseded: dict[str, None] = {}  # in the order in which they may go
+        self._archived: dict[str, None] = {}  # likewise
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         for file in sorted(path.iterdir(), key=lambda f: f.stat().st_mtime):
             if HEX_DIGEST.fullmatch(file.name):
@@ -167,9 +170,10 @@ class BlobStore:
         return name if self.keep(name) else self.put([data], kind="record", codec="msgpack").digest
 
     def keep(self, digest: str) -> bool:
-        """Whether these bytes are held; if so they are needed again, and no longer superseded."""
+        """Whether these bytes are held; if so they are needed again, and no longer superseded or archived."""
         with self._lock:
             self._superseded.pop(digest, None)
+            self._archived.pop(digest, None)
             return digest in self._blobs
 
     def supersede(self, digest: str) -> None:
@@ -178,10 +182,20 @@ class BlobStore:
             if digest in self._blobs:
                 self._superseded.setdefault(digest)
 
+    def archive(self, digest: str) -> None:
+        """The record of a version that has a successor: it goes when there is nothing else to give up, oldest first."""
+        with self._lock:
+            self._superseded.pop(digest, None)
+            if digest in self._blobs:
+                self._archived.setdefault(digest)
+            while sum(self._blobs[name] for name in self._archived) > self.limit_bytes // ARCHIVED:
+                self.remove(next(iter(self._archived)))
+
     def remove(self, digest: str) -> None:
         """Forget a blob now. Whoever has it open can go on reading."""
         with self._lock:
             self._superseded.pop(digest, None)
+            self._archived.pop(digest, None)
             if self._blobs.pop(digest, None) is not None:
                 (self.path / digest).unlink(missing_ok=True)
 
@@ -241,4 +255,7 @@ class BlobStore:
                 if name not in self._writing:
                     self.settle(self.path / name, None)
                     return True
+            for name in self._archived:
+                self.remove(name)
+                return True
             return False

@@ -147,6 +147,16 @@ class Ledger:
         )
         return [(Version(i, c), unix) for i, c, unix in rows]
 
+    def announced(self, author: str, version: Version) -> Announcement | None:
+        """What was announced as this version, own or once held; None if it never was here."""
+        query = "SELECT raw FROM announcement WHERE author = ? AND incarnation = ? AND counter = ?"
+        found = self._database.rows(query, author, *version)
+        return open_announcement(found[0][0]) if found else None
+
+    def records(self) -> list[str]:
+        """Digests of the records of all these versions, oldest first."""
+        return [record for (record,) in self._database.rows("SELECT record FROM announcement ORDER BY unix")]
+
     def merge(self, merged: Merged) -> None:
         """Keep a merge that no version follows, durable on return."""
         with self._database.transaction() as sql:
