@@ -61,25 +61,22 @@ def trust(line: str | None, folder: Path, replace: bool, remove: str | None, lif
 
 
 def _add(folder: Path, line: str, replace: bool) -> None:
-    from braintorrent.errors import ConfigError
     from braintorrent.node.lab import ensure_identity
-    from braintorrent.node.roster import Roster, parse_line
+    from braintorrent.node.roster import parse_line
+    from braintorrent.node.trusting import trust as put_on_roster
     from braintorrent.storage import StatePaths
 
     peer, member = parse_line(line)
-    if peer == ensure_identity(folder).id:
-        raise ConfigError("this line is this peer's own; trust takes the other lab's line")
-    Roster(StatePaths(folder).roster).add(peer, member, replace=replace)
+    put_on_roster(StatePaths(folder), ensure_identity(folder), peer, member, replace=replace)
     click.echo(f"{folder}: trusts {member.name} {peer[:7]}")
 
 
 def _remove(folder: Path, name: str) -> None:
-    from braintorrent.node.lab import check_folder
-    from braintorrent.node.roster import Roster
+    from braintorrent.node.lab import ensure_identity
+    from braintorrent.node.trusting import untrust
     from braintorrent.storage import StatePaths
 
-    check_folder(folder)
-    for peer in Roster(StatePaths(folder).roster).remove(name):
+    for peer in untrust(StatePaths(folder), ensure_identity(folder), name):
         click.echo(f"{folder}: trusts {name} {peer[:7]} no more")
 
 

@@ -18,6 +18,7 @@ from braintorrent.errors import ConfigError
 from braintorrent.node.control import last_status, read_status
 from braintorrent.node.lab import address_hints, ensure_identity
 from braintorrent.node.roster import Member, Roster
+from braintorrent.node.trusting import trust
 from braintorrent.storage import StatePaths
 
 Statuses = dict[str, dict[str, Any] | None]
@@ -39,14 +40,15 @@ def peer_folders(root: Path) -> list[Path]:
 def introduce(folders: Iterable[Path]) -> dict[Path, str]:
     """Make missing keys and put every peer on every other's roster. Returns folder -> peer id."""
     folders = list(folders)
-    ids = {folder: ensure_identity(folder).id for folder in folders}
+    identities = {folder: ensure_identity(folder) for folder in folders}
     for folder in folders:
-        roster = Roster(StatePaths(folder).roster)
-        for other, peer in ids.items():
+        paths = StatePaths(folder)
+        for other, identity in identities.items():
             member = Member(name=load_peer(other).name, addresses=tuple(address_hints(other)))
-            if other != folder and roster.members.get(peer) != member:
-                roster.add(peer, member, replace=peer in roster.members)  # renamed, perhaps, by whoever launches
-    return ids
+            if other != folder:  # renamed, perhaps, by whoever launches
+                known = identity.id in Roster(paths.roster).members
+                trust(paths, identities[folder], identity.id, member, replace=known)
+    return {folder: identity.id for folder, identity in identities.items()}
 
 
 class Processes:

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from braintorrent.errors import ConfigError, FormatError, IdentityError, StorageFull
 from braintorrent.node.lab import check_folder
 from braintorrent.node.roster import Member, Roster
+from braintorrent.node.trusting import objection, trust
 from braintorrent.records import Identity, short
 from braintorrent.storage import Ledger, StateFolder, StatePaths, write_atomically
 
@@ -121,7 +122,7 @@ def restore_backup(folder: Path, backup: Backup, password: str | None = None, *,
     with StateFolder(folder) as state:
         _put_key(state, identity)
         done.append(f"{folder} is peer {backup.id}")
-        done += _put_roster(Roster(state.roster), backup.roster, replace=replace)
+        done += _put_roster(state, identity, backup.roster, replace=replace)
     return done
 
 
@@ -146,16 +147,20 @@ def _put_key(state: StatePaths, identity: Identity) -> None:
     identity.save(state.key)
 
 
-def _put_roster(roster: Roster, members: dict[str, Member], *, replace: bool) -> list[str]:
+def _put_roster(
+    state: StatePaths, identity: Identity, members: dict[str, Member], *, replace: bool
+) -> list[str]:  # fmt: skip
     """Add whom the backup trusted, and say so. Who is trusted here meanwhile stays, as told here."""
-    done = []
+    done, roster = [], Roster(state.roster)
     for peer, member in members.items():
+        roster.refresh()
         name, here = f"{member.name} {short(peer)}", roster.members.get(peer)
-        if here is not None and (here == member or not replace):
+        trouble = objection(roster, peer, member.name)
+        if here is not None and (here.same(member) or not replace):
             done.append(f"trusts {here.name} {short(peer)} as before")
-        elif here is None and roster.named(member.name) and not replace:
-            done.append(f"does not trust {name}: {member.name} is another peer here")
+        elif trouble and not replace:
+            done.append(f"does not trust {name}: {trouble}")
         else:
-            roster.add(peer, member, replace=replace)
+            trust(state, identity, peer, member, replace=replace)
             done.append(f"trusts {name}")
     return done

@@ -14,8 +14,9 @@ from braintorrent.learning.opening import read_weights
 from braintorrent.methods import Method
 from braintorrent.node import node as running
 from braintorrent.node.lab import Lab, hints, make_identity
-from braintorrent.node.roster import Roster, line_of, parse_line
+from braintorrent.node.roster import line_of, parse_line
 from braintorrent.node.status import status
+from braintorrent.node.trusting import trust
 from braintorrent.storage import Ledger, StatePaths
 
 WHERE = "braintorrent.Node"
@@ -67,10 +68,9 @@ class Node:
 
     def trust(self, *lines: str) -> None:
         """Put the peers of these lines on the roster; a running node notices within two seconds."""
-        roster = Roster(StatePaths(self.folder).roster)
         for peer, member in map(parse_line, lines):
-            if peer != self.id and roster.members.get(peer) != member:
-                roster.add(peer, member)
+            if peer != self.id:
+                trust(StatePaths(self.folder), self._identity, peer, member)
 
     async def finished(self) -> str:
         """Wait until the stop rule is met and the last merge done ("finished"), or somebody stops it ("stopped")."""

@@ -1,11 +1,11 @@
-"""Who is trusted: peer id -> name and addresses, in `state/roster.json`, filled by `braintorrent trust`.
+"""Who is trusted, and who no more: peer id -> name and addresses, in `state/roster.json`. trusting.py writes it.
 
 A roster line is what `braintorrent id` prints: `NAME PEER-ID ADDRESS[,ADDRESS...]`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -14,25 +14,48 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from braintorrent.errors import ConfigError, FormatError
 from braintorrent.network.address import parse_address
 from braintorrent.records import is_peer_id
-from braintorrent.storage import write_atomically
 
+FORMATS = (1, 2)  # 1: members by name and addresses only
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 
 
 class Member(BaseModel):
-    """One trusted lab."""
+    """One trusted lab. since: Unix seconds, 0 if unknown; vouched: peer id of who introduced it, or empty."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
     addresses: tuple[str, ...] = ()
+    since: float = 0.0
+    vouched: str = ""
+
+    def same(self, other: Member) -> bool:
+        """Whether both have the same name and addresses."""
+        return (self.name, self.addresses) == (other.name, other.addresses)
+
+
+class Revoked(BaseModel):
+    """A lab trusted no more. unix: when; by: peer id of who said so first, this lab's own mostly."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    why: str
+    unix: float
+    by: str
 
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    format: int = 1
+    format: int = FORMATS[-1]
     members: dict[str, Member] = Field(default_factory=dict)
+    revoked: dict[str, Revoked] = Field(default_factory=dict)
+
+
+def encode_roster(members: Mapping[str, Member], revoked: Mapping[str, Revoked]) -> bytes:
+    """The bytes of the file."""
+    return _File(members=dict(members), revoked=dict(revoked)).model_dump_json(indent=1).encode()
 
 
 def parse_line(line: str) -> tuple[str, Member]:
@@ -59,16 +82,17 @@ def line_of(name: str, peer: str, addresses: Iterable[str] = ()) -> str:
 
 
 class Roster:
-    """The file, and what it said when last read. Another process may add to it while a node runs."""
+    """The file, and what it said when last read. Another process may write it while a node runs."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.members: dict[str, Member] = {}
+        self.revoked: dict[str, Revoked] = {}
         self._stamp: tuple[int, int] | None = None
         self.refresh()
 
     def refresh(self) -> bool:
-        """Read the file again if it changed; True if the members did."""
+        """Read the file again if it changed; True if the members or the revoked did."""
         try:
             stat = self.path.stat()
         except FileNotFoundError:
@@ -80,38 +104,11 @@ class Roster:
             file = _File.model_validate_json(self.path.read_bytes())
         except (ValidationError, OSError) as error:
             raise FormatError(f"{self.path}: not a roster this release reads ({type(error).__name__})") from None
-        if file.format != 1:
-            raise FormatError(f"{self.path}: roster format {file.format}; this release reads 1")
-        changed = file.members != self.members
-        self.members, self._stamp = file.members, stamp
+        if file.format not in FORMATS:
+            raise FormatError(f"{self.path}: roster format {file.format}; this release reads {FORMATS[-1]}")
+        changed = (file.members, file.revoked) != (self.members, self.revoked)
+        self.members, self.revoked, self._stamp = file.members, file.revoked, stamp
         return changed
-
-    def add(self, peer: str, member: Member, *, replace: bool = False) -> None:
-        """Trust a peer from now on; durable on return. replace: whoever had its name, or it under another name.
-
-        ConfigError otherwise: one name is one lab, or people would take one for the other.
-        """
-        self.refresh()
-        same = self.named(member.name) - {peer}
-        known = self.members.get(peer, member).name
-        if not replace and (same or known != member.name):
-            other = f"{member.name} is {min(same)}" if same else f"{peer} is {known}"
-            raise ConfigError(f"{self.path}: {other} here already; if you are sure: braintorrent trust --replace LINE")
-        self._write({p: m for p, m in self.members.items() if p not in same} | {peer: member})
-
-    def remove(self, name: str) -> frozenset[str]:
-        """Trust nobody of that name any more; durable on return. The ids it had; ConfigError if there is none."""
-        self.refresh()
-        gone = self.named(name)
-        if not gone:
-            raise ConfigError(f"{self.path}: nobody here is called {name}; there are: {self.names or 'none'}")
-        self._write({p: m for p, m in self.members.items() if p not in gone})
-        return gone
-
-    def _write(self, members: dict[str, Member]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomically(self.path, _File(members=members).model_dump_json(indent=1).encode(), mode=0o600)
-        self.refresh()
 
     @property
     def ids(self) -> frozenset[str]:
@@ -128,6 +125,6 @@ class Roster:
         return frozenset(peer for peer, member in self.members.items() if member.name == name)
 
     def name(self, peer: str) -> str:
-        """What people here call a peer."""
-        member = self.members.get(peer)
-        return member.name if member else peer[:7]
+        """What people here call a peer, or called it before it was revoked."""
+        known = self.members.get(peer) or self.revoked.get(peer)
+        return known.name if known else peer[:7]

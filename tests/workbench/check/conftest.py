@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import tomli_w
 
-from braintorrent.node.roster import Member, Roster
+from braintorrent.node.lab import ensure_identity
+from braintorrent.node.roster import Member
+from braintorrent.node.trusting import trust
 from braintorrent.records import Identity
 from braintorrent.storage import StatePaths
 from braintorrent.workbench.check import check
@@ -93,8 +95,7 @@ def lab(tmp_path: Path) -> Lab:
     made.peer()
     made.federation()
     paths = StatePaths(made.folder)
-    Roster(paths.roster).add(Identity.create().id, Member(name="lab-b", addresses=()))
-    Identity.create().save(paths.key)
+    trust(paths, ensure_identity(made.folder), Identity.create().id, Member(name="lab-b"))
     return made
 
 

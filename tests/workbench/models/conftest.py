@@ -17,7 +17,8 @@ from braintorrent import plugins
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.learning.inference import open_network
 from braintorrent.node.lab import ensure_identity
-from braintorrent.node.roster import Member, Roster
+from braintorrent.node.roster import Member
+from braintorrent.node.trusting import trust
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import Version
 from braintorrent.records import Identity, digest, sign_announcement
@@ -95,7 +96,7 @@ def _data(folder: Path) -> None:
 def _history(folder: Path) -> str:
     """Two versions, the second after a merge with one peer, another skipped; and the same once more as last merge."""
     me, state, other, third = ensure_identity(folder), StatePaths(folder), Identity.create().id, Identity.create().id
-    Roster(state.roster).add(other, Member(name="lab_b"))
+    trust(state, me, other, Member(name="lab_b"))
     with Ledger(state.ledger, identity=me) as ledger:
         incarnation = ledger.begin_incarnation(1000)
         for counter in (1, 2):
