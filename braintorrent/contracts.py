@@ -54,9 +54,15 @@ class MergeOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a method needs, so that what cannot work is refused at start with a reason."""
+    """What a method needs, so that what cannot work is refused at start with a reason.
+
+    everyone: merges take the newest held model of every author, not only those newer than the last merge: of one
+    or two candidates a median means little.
+    """
 
     candidates: int = 0  # least number of other models in a merge
+    adopting: int = 0  # likewise where a newcomer has no model of its own yet
+    everyone: bool = False
     hooks: frozenset[str] = frozenset()  # of {"build", "transform", "loss"}: a learner that calls them
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from braintorrent.contracts import Candidate, MergeOutcome, Needs
 from braintorrent.weights import Weights, weighted_mean
 
@@ -36,10 +38,19 @@ class Method:
         """Change the training loss of one batch (scalar tensor); `anchor`: the last merged weights."""
         return loss
 
-    def weigh(self, own: Candidate | None, candidates: Sequence[Candidate]) -> dict[str, float]:
+    def measure(self, blocks: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+        """Statistics of one block of everyone, in order of peer id; their sum over all blocks is what `weigh` gets.
+
+        Only a method that overrides this has all models read once more, before they are weighed.
+        """
+        return np.zeros(0)
+
+    def weigh(
+        self, own: Candidate | None, candidates: Sequence[Candidate], measured: NDArray[np.float64]
+    ) -> dict[str, float]:
         """Author -> weight, summing to 1; own sample count against theirs: a_j / (a_i + sum a_j).
 
-        `own` is None when a newcomer adopts. Leave an author out to skip it.
+        `own` is None when a newcomer adopts. Leave an author out to skip it. measured: see `measure`.
         """
         present = [*([own] if own is not None else []), *candidates]
         total = sum(c.samples for c in present)
