@@ -92,6 +92,21 @@ class StopSection(Section):
     patience: int | None = Field(None, ge=1, description="versions without a better score on own validation cases")
 
 
+class GatesSection(Section):
+    """[gates] What another lab's model must pass before it is merged here, beyond being signed, whole and finite."""
+
+    norm: float = Field(
+        10.0, ge=0, le=1e6, description="refuse an update so many times larger than the recent median; 0: any size"
+    )
+    gate: Literal["none", "validation"] = Field(
+        "none", description='"validation": score each model on own validation cases before it is merged'
+    )
+    drop: float = Field(0.1, ge=0, description="how much worse than the own model it may score there")
+    max_share: float = Field(
+        1.0, gt=0, le=1, description="weight of any one other lab in a merge at most: sample counts are only claims"
+    )
+
+
 class Peer(Section):
     """peer.toml. Nothing here needs to agree with anyone."""
 
@@ -116,6 +131,7 @@ class Peer(Section):
     disk_gib: float = Field(20.0, gt=0, description="bound on stored blobs; superseded ones go first")
     timing: TimingSection = TimingSection()
     stop: StopSection = StopSection()
+    gates: GatesSection = GatesSection()
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from braintorrent.errors import ConfigError
 from braintorrent.methods import Method
+from braintorrent.methods._options import none_but
 
 
 class BrainTorrent(Method):
@@ -21,6 +21,5 @@ class BrainTorrent(Method):
 
 def create(**options: Any) -> Method:
     """The method; it has no options, ConfigError if any is given."""
-    if options:
-        raise ConfigError(f"method braintorrent has no option {', '.join(sorted(options))}")
+    none_but("braintorrent", options)
     return BrainTorrent()

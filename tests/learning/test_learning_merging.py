@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from braintorrent.contracts import Candidate, Needs
-from braintorrent.learning import merging
+from braintorrent.learning import passes
 from braintorrent.learning.merging import merge
 from braintorrent.methods import Method
 from braintorrent.weights import Role, Schema, TensorSpec, Weights
@@ -55,8 +55,8 @@ def test_the_result_depends_neither_on_threads_nor_on_block_size(offer, threads,
     candidates = [offer(f"peer{i}", i + 1, model(i + 1)) for i in range(peers)]
     expected, outcome = merged(model(0), candidates)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merging, "THREADS", threads)
-        patch.setattr(merging, "ROW_BYTES", (1 << 12, rows))
+        patch.setattr(passes, "THREADS", threads)
+        patch.setattr(passes, "ROW_BYTES", (1 << 12, rows))
         found, other = merged(model(0), candidates)
     assert found.digest == expected.digest
     assert other.norms == pytest.approx(outcome.norms)
@@ -91,8 +91,8 @@ def test_many_bad_models_cost_one_more_reading_not_one_each(offer, monkeypatch):
     bad = model(1)
     bad.view("a")[-1] = np.inf
     readings = []
-    run = merging._Pass.run
-    monkeypatch.setattr(merging._Pass, "run", lambda self: readings.append(1) or run(self))
+    run = passes.Pass.run
+    monkeypatch.setattr(passes.Pass, "run", lambda self: readings.append(1) or run(self))
     candidates = [*(offer(f"bad{i}", 5, bad) for i in range(10)), offer("good", 5, model(2))]
     _, outcome = merged(model(0), candidates)
     assert outcome.included.keys() == {"me", "good"}
@@ -100,8 +100,8 @@ def test_many_bad_models_cost_one_more_reading_not_one_each(offer, monkeypatch):
 
 
 def test_memory_stays_small_with_many_peers():
-    rows = merging._Rows(256)
-    assert 257 * rows.nbytes <= merging.SCRATCH_BYTES
+    rows = passes._Rows(256)
+    assert 257 * rows.nbytes <= passes.SCRATCH_BYTES
 
 
 def test_one_s_own_older_model_may_be_adopted_from_others(offer):
@@ -116,8 +116,8 @@ class Choosy(Method):
 
     needs = Needs(candidates=3)
 
-    def weigh(self, own, candidates):
-        return super().weigh(own, [c for c in candidates if c.author != "x"])
+    def weigh(self, own, candidates, measured):
+        return super().weigh(own, [c for c in candidates if c.author != "x"], measured)
 
 
 def test_who_the_method_leaves_out_is_skipped_in_words(offer):
@@ -134,8 +134,8 @@ def test_who_the_method_leaves_out_is_skipped_in_words(offer):
 class Alone(Method):
     """Gives its own model no weight at all."""
 
-    def weigh(self, own, candidates):
-        return super().weigh(None, candidates)
+    def weigh(self, own, candidates, measured):
+        return super().weigh(None, candidates, measured)
 
 
 def test_a_method_may_leave_the_own_model_out(offer):
@@ -149,7 +149,7 @@ def test_a_method_may_leave_the_own_model_out(offer):
 class Unsound(Method):
     """Its weights do not sum to 1."""
 
-    def weigh(self, own, candidates):
+    def weigh(self, own, candidates, measured):
         return {c.author: 1.0 for c in candidates}
 
 
