@@ -66,6 +66,12 @@ class Client:
             await remote.close()
         self._threads.shutdown()
 
+    async def forget(self, peer: str) -> None:
+        """Drop all connections to `peer`, downloads included: it left the roster. Harmless if there are none."""
+        remote = self._remotes.pop(peer, None)
+        if remote is not None:
+            await remote.close()
+
     async def identify(self, address: str) -> str:
         """The peer id behind `address`: its handshake proves that key, and says nothing of the roster."""
         return (await look(address))[0]
@@ -130,7 +136,7 @@ class Client:
     async def _reaching(self, peer: str, address: str, seconds: float) -> AsyncIterator[Remote]:
         """A trusted peer for one request of at most `seconds`; every fault of it as a RemoteError."""
         if not self._trusted(peer):
-            await self._forget(peer)
+            await self.forget(peer)
             raise Refused(f"{short(peer)} is not on this peer's roster", reason="roster")
         try:
             async with asyncio.timeout(seconds):
@@ -151,8 +157,3 @@ class Client:
         if peer not in self._remotes:  # another task may have met it meanwhile
             self._remotes[peer] = Remote(self._identity, der)
         return self._remotes[peer]
-
-    async def _forget(self, peer: str) -> None:
-        remote = self._remotes.pop(peer, None)
-        if remote is not None:
-            await remote.close()

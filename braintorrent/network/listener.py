@@ -10,21 +10,23 @@ import errno
 import logging
 import socket
 import ssl
-
-from aiohttp import web
+from collections.abc import Callable
+from functools import partial
 
 from braintorrent.errors import BusyError, ConfigError
 from braintorrent.network import limits
 from braintorrent.network.address import Address, parse_address
+from braintorrent.network.callers import Caller, Callers
 
 log = logging.getLogger(__name__)
 
 
 class Listener:
-    """Hands accepted TLS connections to `http` from now until `close`."""
+    """Accepts TLS connections from now until `close`; `speak` makes the protocol for each. callers: all of them."""
 
-    def __init__(self, listen: str, context: ssl.SSLContext, http: web.Server) -> None:
-        self._context, self._http = context, http
+    def __init__(self, listen: str, context: ssl.SSLContext, speak: Callable[[Caller], asyncio.Protocol]) -> None:
+        self.callers = Callers()
+        self._context, self._speak = context, speak
         self._socket = bind(listen)
         self._handshakes: set[asyncio.Task[None]] = set()
         self._accepting = asyncio.create_task(self._accept(), name="accept")
@@ -46,26 +48,35 @@ class Listener:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, _ = await loop.sock_accept(self._socket)
+                connection, where = await loop.sock_accept(self._socket)
             except OSError as error:  # out of descriptors, or the caller gave up
                 log.warning("cannot accept a connection: %s", error)
                 await asyncio.sleep(0.1)
                 continue
-            if len(self._handshakes) + len(self._http.connections) >= limits.CONNECTIONS:
+            caller = self.callers.admit(where[0], connection.close)
+            if caller is None:
                 connection.close()
                 continue
-            task = asyncio.create_task(self._handshake(connection))
+            task = asyncio.create_task(self._handshake(connection, caller))
+            caller.drop = task.cancel
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
+            task.add_done_callback(partial(_release, connection))
 
-    async def _handshake(self, connection: socket.socket) -> None:
+    async def _handshake(self, connection: socket.socket, caller: Caller) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                self._http, connection, ssl=self._context, ssl_handshake_timeout=limits.HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=limits.CLOSE_SECONDS,
+                lambda: self._speak(caller), connection, ssl=self._context,
+                ssl_handshake_timeout=limits.ACCEPT_SECONDS, ssl_shutdown_timeout=limits.CLOSE_SECONDS,
             )  # fmt: skip
         except OSError as error:  # not TLS, TLS 1.2, a certificate not introduced, too slow, gone again
             log.debug("handshake failed: %s", error)
+            self.callers.leave(caller)
+
+
+def _release(connection: socket.socket, handshake: asyncio.Task[None]) -> None:
+    if handshake.cancelled():  # perhaps before it began, when no transport closes the socket
+        connection.close()
 
 
 def bind(listen: str) -> socket.socket:

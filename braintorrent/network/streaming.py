@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 async def stream(
     request: web.BaseRequest, descriptor: int, start: int, size: int, threads: Executor,
-    trusted: Callable[[], bool], count: Callable[[int], None],
+    trusted: Callable[[], bool], sent: Callable[[int], float],
 ) -> web.StreamResponse:  # fmt: skip
-    """Answer with bytes `start` to `size` of a file, telling `count` as they go.
+    """Answer with bytes `start` to `size` of a file. sent: told of each block, says how long the next has to wait.
 
-    Cut short if the caller is not `trusted` any more, takes a block slower than BYTES_PER_SECOND, or the
-    file turns out shorter than `size`.
+    Cut short if the caller is not `trusted` any more or the file turns out shorter than `size`; one that
+    does not read is cut off by its connection.
     """
     response = web.StreamResponse(status=206 if start else 200, headers={"Server": "braintorrent"})
     response.content_type = "application/octet-stream"
@@ -35,21 +35,13 @@ async def stream(
     while start < size:
         # Off the loop: a cold disk takes longer than an ask may wait.
         got = await read(threads, os.preadv, descriptor, [block[: size - start]], start)
-        if not got or not trusted() or not await _send(response, block[:got]):
+        if not got or not trusted():
             log.info("blob %s to %s cut short", request.raw_path[-64:][:16], request.remote)
             if request.transport is not None:
                 request.transport.abort()
             break
-        count(got)
+        await response.write(block[:got])  # TLS has copied it on return, so it may be overwritten
+        if wait := sent(got):
+            await asyncio.sleep(wait)
         start += got
     return response
-
-
-async def _send(response: web.StreamResponse, block: memoryview) -> bool:
-    """Whether the caller took `block` in time. TLS has copied it when this returns, so it may be overwritten."""
-    try:
-        async with asyncio.timeout(limits.BLOCK / limits.BYTES_PER_SECOND):
-            await response.write(block)
-    except TimeoutError:
-        return False
-    return True
