@@ -26,9 +26,11 @@ from braintorrent.protocol.messages import (
     AskMessage,
     TellMessage,
 )
+from braintorrent.protocol.notices import MAX_NOTICE_BYTES, MAX_NOTICES_TOLD
 from braintorrent.protocol.version import MAX_FIELD, Version
 from braintorrent.records import open_announcement
 from braintorrent.records.canonical import pack, unpack
+from braintorrent.records.notice import open_notice
 
 PROTOCOL = 1  # spoken by this release; also the first item of each message
 
@@ -68,6 +70,7 @@ Text = Annotated[str, Strict()]
 Whole = Annotated[int, Strict()]
 Yes = Annotated[bool, Strict()]
 Raw = Annotated[bytes, Strict(), Field(max_length=MAX_ANNOUNCEMENT_BYTES)]
+RawNotice = Annotated[bytes, Strict(), Field(max_length=MAX_NOTICE_BYTES)]
 PeerId = Annotated[Text, Field(pattern=r"^[a-z2-7]{52}$")]
 Digest = Annotated[Text, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[Whole, Field(ge=0, le=MAX_FIELD)]
@@ -105,6 +108,7 @@ class _Ask(_Row):
     holds: Annotated[tuple[tuple[PeerId, Count, Count], ...], Field(max_length=MAX_HOLDS), AfterValidator(_ascending)]
     bucket: tuple[Annotated[Count, Field(lt=limits.BUCKETS)], Annotated[Count, Field(ge=1, le=limits.BUCKETS)]]
     phase: Phase
+    notices: Annotated[Text, Field(pattern=r"^([0-9a-f]{64})?$")]
 
 
 class _Tell(_Row):
@@ -115,6 +119,7 @@ class _Tell(_Row):
         tuple[tuple[PeerId, Dialables], ...], Field(max_length=MAX_ADDRESSES), AfterValidator(_ascending)
     ]
     wants: Annotated[tuple[Digest, ...], Field(max_length=limits.WANTS)]
+    notices: Annotated[tuple[RawNotice, ...], Field(max_length=MAX_NOTICES_TOLD)]
 
 
 class _Error(_Row):
@@ -144,7 +149,7 @@ def encode_ask(ask: AskMessage) -> bytes:
     """Canonical bytes; ValueError if the values break a cap."""
     holds = [[author, *version] for author, version in sorted(ask.holds.items())]
     newest = ask.newest.raw if ask.newest else None
-    return _encode(_Ask, limits.ASK_BYTES, [newest, holds, ask.bucket, ask.phase])
+    return _encode(_Ask, limits.ASK_BYTES, [newest, holds, ask.bucket, ask.phase, ask.notices])
 
 
 def decode_ask(data: bytes, asker: str) -> AskMessage:
@@ -156,21 +161,23 @@ def decode_ask(data: bytes, asker: str) -> AskMessage:
     if newest is not None and newest.author != asker:
         raise BadMessage("ask: the newest announcement is not the asker's own", reason="author")
     holds = {author: Version(incarnation, counter) for author, incarnation, counter in a.holds}
-    return AskMessage(newest, holds, a.bucket, a.phase)
+    return AskMessage(newest, holds, a.bucket, a.phase, a.notices)
 
 
 def encode_tell(tell: TellMessage) -> bytes:
     """Canonical bytes; ValueError if the values break a cap."""
     announcements = [a.raw for a in tell.announcements]
     addresses = sorted(tell.addresses.items())
-    return _encode(_Tell, limits.TELL_BYTES, [announcements, tell.phase, tell.settled, addresses, tell.wants])
+    notices = [notice.raw for notice in tell.notices]
+    return _encode(_Tell, limits.TELL_BYTES, [announcements, tell.phase, tell.settled, addresses, tell.wants, notices])
 
 
 def decode_tell(data: bytes) -> TellMessage:
-    """A tell of whatever bytes, or BadMessage. Its announcements are verified."""
+    """A tell of whatever bytes, or BadMessage. Its announcements and notices are verified."""
     t = _decode(_Tell, limits.TELL_BYTES, data)
     announcements = tuple(open_announcement(raw) for raw in t.announcements)
-    return TellMessage(announcements, t.phase, t.settled, dict(t.addresses), t.wants)
+    notices = tuple(open_notice(raw) for raw in t.notices)
+    return TellMessage(announcements, t.phase, t.settled, dict(t.addresses), t.wants, notices)
 
 
 def encode_error(reason: str, detail: str) -> bytes:

@@ -20,7 +20,7 @@ def ask_message(machine: PeerMachine, peer: str) -> AskMessage:
     machine.asks += 1
     holds = machine.table.holds([peer])
     holds.update(machine.table.holds(islice(buckets.inside(bucket), MAX_HOLDS - 1)))
-    return AskMessage(machine.newest, holds, bucket, machine.phase)
+    return AskMessage(machine.newest, holds, bucket, machine.phase, machine.notices.digest)
 
 
 def tell(machine: PeerMachine, message: AskMessage, sender: str) -> TellMessage:
@@ -37,7 +37,10 @@ def tell(machine: PeerMachine, message: AskMessage, sender: str) -> TellMessage:
     others = [a for a in held if a is not None and _newer(a, message)]
     room = MAX_TOLD - len(told)
     told.extend(others if len(others) <= room else machine.rng.sample(others, room))
-    return TellMessage(tuple(told), machine.phase, _settled(machine, message, sender), _addresses(machine, sender))
+    notices = machine.notices.drawn(machine.rng) if message.notices != machine.notices.digest else ()
+    return TellMessage(
+        tuple(told), machine.phase, _settled(machine, message, sender), _addresses(machine, sender), notices=notices
+    )
 
 
 def _newer(announcement: Announcement, message: AskMessage) -> bool:

@@ -1,11 +1,12 @@
-"""What a machine makes of an announcement: of another author, or of itself, from a life it does not remember."""
+"""What a machine makes of an announcement, of another author or of its own former life, and of a notice."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from braintorrent.protocol.effects import Quarantine
+from braintorrent.protocol.effects import Heard, Quarantine
 from braintorrent.protocol.messages import Announcement
+from braintorrent.protocol.notices import Notice, Proof, answered_for
 
 if TYPE_CHECKING:
     from braintorrent.protocol.machine import PeerMachine
@@ -25,6 +26,17 @@ def note(machine: PeerMachine, announcement: Announcement, source: str) -> None:
             machine.emit(Quarantine(contradiction.first, contradiction.second))
             if held is not None and entry.held is None:
                 machine.drop(held)
+
+
+def hear(machine: PeerMachine, notice: Notice, source: str) -> None:
+    """`source` passes on what a lab says of a lab."""
+    if notice.federation != machine.federation or not answered_for(notice, machine.roster):
+        return
+    if machine.notices.add(notice):
+        machine.emit(Heard(notice, source))
+        if isinstance(notice, Proof):
+            note(machine, notice.first, source)
+            note(machine, notice.second, source)
 
 
 def _heard_of_myself(machine: PeerMachine, announcement: Announcement) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from braintorrent.protocol.messages import Announcement, AskMessage
+from braintorrent.protocol.notices import Notice
 from braintorrent.protocol.version import Version
 
 
@@ -73,6 +74,14 @@ class Quarantine:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """Something new that a lab says of a lab: keep it, and do about it what this lab's policy says."""
+
+    notice: Notice
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Halt:
     """A person wants to go.
 
@@ -88,4 +97,4 @@ class Leave:
     reason: str
 
 
-Effect = Ask | Fetch | Merge | Train | Publish | Forget | Quarantine | Halt | Leave
+Effect = Ask | Fetch | Merge | Train | Publish | Forget | Quarantine | Heard | Halt | Leave

@@ -27,11 +27,12 @@ from random import Random
 from braintorrent.errors import RemoteError
 from braintorrent.protocol import effects as want
 from braintorrent.protocol.asking import ask_message, tell
-from braintorrent.protocol.believing import note
+from braintorrent.protocol.believing import hear, note
 from braintorrent.protocol.contacts import MAX_ADDRESSES_EACH, NEVER, Contacts
 from braintorrent.protocol.fetches import Fetches
 from braintorrent.protocol.judging import all_settled, own_deadline, sought
 from braintorrent.protocol.messages import MAX_ADDRESSES, Announcement, AskMessage, TellMessage
+from braintorrent.protocol.notices import Notice, Notices, answered_for
 from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.steps import PHASE, Restored, Step
 from braintorrent.protocol.table import Table
@@ -48,6 +49,7 @@ class PeerMachine:
         self.incarnation, self.newest = restored.incarnation, restored.newest
         self.best, self.since_best, self.elapsed = restored.best, restored.since_best, restored.elapsed
         self.table = Table(restored.entries)
+        self.notices = Notices()
         self.contacts = Contacts(policy, rng)
         self.fetches = Fetches(policy, rng, self.table, self.contacts)
         self.started, self.now = now, now
@@ -126,6 +128,8 @@ class PeerMachine:
                 contact.settled = contact.carried
             for announcement in reply.announcements:
                 note(self, announcement, peer)
+            for notice in reply.notices:
+                hear(self, notice, peer)
             for other, addresses in list(reply.addresses.items())[:MAX_ADDRESSES]:
                 if other in self.roster and other != self.me:
                     for address in addresses[:MAX_ADDRESSES_EACH]:
@@ -181,7 +185,14 @@ class PeerMachine:
         self._strike_off()
         self._advance(now)
 
+    def noticed(self, notice: Notice, now: float) -> None:
+        """The shell has this notice, its own or of an earlier life: hold it and pass it on."""
+        if answered_for(notice, self.roster):
+            self.notices.add(notice)
+        self._advance(now)
+
     def _strike_off(self) -> None:
+        self.notices.keep_of(self.roster)
         for peer in [p for p in self.contacts.of if p not in self.roster]:
             self.contacts.remove(peer)
         for author in [a for a in self.table.entries if a not in self.roster]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from braintorrent.protocol.version import Version
+
+if TYPE_CHECKING:
+    from braintorrent.protocol.notices import Notice
 
 MAX_ANNOUNCEMENT_BYTES = 1024
 MAX_TOLD = 32  # announcements in one Tell
@@ -42,12 +46,14 @@ class AskMessage:
     holds: author -> newest version whose bytes the asker holds; authors inside `bucket`, and the one asked.
     bucket: (index, count): the asker speaks about authors whose hash falls into this bucket.
     phase: seeking | working | final | leaving.
+    notices: digest over all notices the asker holds, "" for none.
     """
 
     newest: Announcement | None
     holds: Mapping[str, Version]
     bucket: tuple[int, int] = (0, 1)
     phase: str = "working"
+    notices: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class TellMessage:
     settled: the teller lacks nothing that the asker published last or says it holds (refused is not lacking).
     addresses: peer id -> "host:port" hints for peers the teller has talked to.
     wants: digests the teller would like pushed, from a peer it cannot dial (reserved, empty today).
+    notices: some that the teller holds, where the asker does not hold the same ones.
     """
 
     announcements: tuple[Announcement, ...] = ()
@@ -66,6 +73,7 @@ class TellMessage:
     settled: bool = False
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     wants: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 PHASES = ("seeking", "working", "final", "leaving")

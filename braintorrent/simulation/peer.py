@@ -17,6 +17,7 @@ from braintorrent.errors import Gone, RemoteError
 from braintorrent.protocol import effects as want
 from braintorrent.protocol.machine import PeerMachine
 from braintorrent.protocol.messages import Announcement, TellMessage
+from braintorrent.protocol.notices import Proof
 from braintorrent.protocol.steps import Restored, Step
 from braintorrent.protocol.table import Entry
 from braintorrent.protocol.version import Version, next_incarnation
@@ -267,6 +268,13 @@ class Peer:
     def _quarantine(self, quarantine: want.Quarantine) -> None:
         self.world.equivocations.append(quarantine)
         self._note("quarantine", quarantine.first.author, quarantine.first.version)
+        pair = sorted((quarantine.first, quarantine.second), key=lambda a: a.content)
+        if self.machine is not None:
+            raw = f"{quarantine.first.author} {[a.content for a in pair]}".encode()
+            self.machine.noticed(Proof(pair[0], pair[1], raw), self.world.clock.now)
+
+    def _heard(self, heard: want.Heard) -> None:
+        self._note("heard", type(heard.notice).__name__, heard.notice.author, heard.source)
 
     def _leave(self, leave: want.Leave) -> None:
         self.reason = leave.reason
