@@ -18,9 +18,20 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from braintorrent.errors import BadMessage, RemoteError, Unreachable
 from braintorrent.network import limits
-from braintorrent.network.remote import _session, check, dialable, look, read, stranger
+from braintorrent.network.remote import check, dialable, look, pinned_session, read, stranger
 from braintorrent.network.tls import client_context
-from braintorrent.network.wire import PROTOCOL, Count, Dialables, PeerId, Text, _ascending, _decode, _encode, _Row, line
+from braintorrent.network.wire import (
+    PROTOCOL,
+    Count,
+    Dialables,
+    PeerId,
+    Row,
+    Text,
+    ascending,
+    decode_fields,
+    encode_fields,
+    line,
+)
 from braintorrent.records import Identity, Invite, short
 from braintorrent.records.envelope import open_envelope, sign_envelope
 
@@ -60,7 +71,7 @@ class Welcome:
 Name = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 
 
-class _Join(_Row):
+class _Join(Row):
     step: Annotated[Text, Field(pattern=f"^({'|'.join(STEPS)})$")]
     federation: Annotated[Text, Field(pattern=r"^[a-z0-9-]{1,64}$")]
     inviter: PeerId
@@ -68,12 +79,12 @@ class _Join(_Row):
     addresses: Dialables
 
 
-class _Welcome(_Row):
+class _Welcome(Row):
     name: Name
     federation: Annotated[Text, Field(max_length=limits.FEDERATION_CHARS)]
     start: Annotated[Text, Field(pattern=r"^[0-9a-f]{64}$")]
     members: Annotated[
-        tuple[tuple[PeerId, Name, Dialables], ...], Field(max_length=limits.MEMBERS), AfterValidator(_ascending)
+        tuple[tuple[PeerId, Name, Dialables], ...], Field(max_length=limits.MEMBERS), AfterValidator(ascending)
     ]
     clock_ms: Count
 
@@ -107,14 +118,14 @@ def decode_join(data: bytes) -> JoinRequest:
 def encode_welcome(welcome: Welcome) -> bytes:
     """Canonical bytes; ValueError if the values break a cap."""
     w = welcome
-    return _encode(
+    return encode_fields(
         _Welcome, limits.WELCOME_BYTES, [w.name, w.federation, w.start, sorted(w.members), w.clock_ms]
     )  # fmt: skip
 
 
 def decode_welcome(data: bytes) -> Welcome:
     """A welcome of whatever bytes, within its caps, or BadMessage. Its federation.toml is still text."""
-    w = _decode(_Welcome, limits.WELCOME_BYTES, data)
+    w = decode_fields(_Welcome, limits.WELCOME_BYTES, data)
     return Welcome(w.name, w.federation, w.start, w.members, w.clock_ms)
 
 
@@ -128,7 +139,7 @@ async def knock(identity: Identity, invite: Invite, step: str, name: str, addres
     try:
         async with (
             asyncio.timeout(limits.HELLO_SECONDS),
-            _session(der, client_context(None, der)) as session,
+            pinned_session(der, client_context(None, der)) as session,
             session.post(f"https://{dialable(address)}/v1/join", data=body, allow_redirects=False) as response,
         ):
             await check(response, 200)

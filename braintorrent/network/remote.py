@@ -14,6 +14,7 @@ from braintorrent.errors import BadMessage, Unreachable
 from braintorrent.network import limits
 from braintorrent.network.address import Address, parse_address
 from braintorrent.network.body import Download, Sink, Unanswered, dial, pour
+from braintorrent.network.dialling import Dialling
 from braintorrent.network.tls import certificate, certified, client_context, shown_certificate, to_der
 from braintorrent.network.wire import fault, line
 from braintorrent.records import Identity, short
@@ -22,12 +23,12 @@ from braintorrent.records import Identity, short
 class Remote:
     """`peer`, whose certificate is `der`: every connection trusts that certificate only."""
 
-    def __init__(self, identity: Identity, der: bytes) -> None:
+    def __init__(self, identity: Identity, der: bytes, dialling: Dialling) -> None:
         self.introductions = 0
-        self._identity = identity
+        self._identity, self._dialling = identity, dialling
         self._certificate = der
         self._context = client_context(identity, der)
-        self._session = _session(der, self._context)
+        self._session = pinned_session(der, self._context, dialling)
         self._downloads: set[Download] = set()
         self._introducing = asyncio.Lock()
 
@@ -62,7 +63,7 @@ class Remote:
     async def _pour(
         self, address: str, path: str, start: int, end: int, sink: Sink, threads: Executor, count: Callable[[int], None]
     ) -> None:
-        download = Download(await dial(dialable(address)), self._context, self._certificate, path, start, end)
+        download = Download(await dial(dialable(address), self._dialling), self._context, self._certificate, path, start, end)
         self._downloads.add(download)
         try:
             await pour(download, sink, threads, count)
@@ -75,7 +76,7 @@ class Remote:
                 return  # another task has just done it
             body = to_der(certificate(self._identity))
             async with (
-                _session(self._certificate, client_context(None, self._certificate)) as session,
+                pinned_session(self._certificate, client_context(None, self._certificate), self._dialling) as session,
                 session.post(f"{url}/v1/hello", data=body, allow_redirects=False) as response,
             ):
                 await check(response, 200)
@@ -85,8 +86,11 @@ class Remote:
 class _Pinned(aiohttp.TCPConnector):
     """Connections that are used only if the other side showed exactly the certificate expected."""
 
-    def __init__(self, pin: bytes, context: ssl.SSLContext) -> None:
-        super().__init__(ssl=context, limit=0, use_dns_cache=False, keepalive_timeout=limits.IDLE_SECONDS / 2)
+    def __init__(self, pin: bytes, context: ssl.SSLContext, dialling: Dialling) -> None:
+        super().__init__(
+            ssl=context, limit=0, use_dns_cache=False, keepalive_timeout=limits.IDLE_SECONDS / 2,
+            socket_factory=dialling.open,
+        )  # fmt: skip
         self._pin = pin
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
@@ -98,23 +102,23 @@ class _Pinned(aiohttp.TCPConnector):
         return connection
 
 
-def _session(pin: bytes, context: ssl.SSLContext) -> aiohttp.ClientSession:
+def pinned_session(pin: bytes, context: ssl.SSLContext) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=_Pinned(pin, context), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False,
         timeout=aiohttp.ClientTimeout(
             total=None, sock_connect=limits.HANDSHAKE_SECONDS, sock_read=limits.STALL_SECONDS
         ),
-        max_line_size=limits.LINE_BYTES, max_field_size=limits.LINE_BYTES,
+        max_line_size=limits.LINE_BYTES, max_field_size=limits.LINE_BYTES, max_headers=limits.HEADERS,
         skip_auto_headers=["Accept", "Accept-Encoding", "Content-Type", "User-Agent"],
     )  # fmt: skip
 
 
-async def look(address: str) -> tuple[str, bytes]:
+async def look(address: str, dialling: Dialling) -> tuple[str, bytes]:
     """Peer id and certificate (DER) of whoever answers at `address`; nothing is sent to it but the handshake."""
-    host, port = dialable(address)
     try:
         async with asyncio.timeout(limits.HANDSHAKE_SECONDS):
-            _, writer = await asyncio.open_connection(host, port, ssl=client_context(None, None), server_hostname="")
+            plain = await dial(dialable(address), dialling)
+            _, writer = await asyncio.open_connection(sock=plain, ssl=client_context(None, None), server_hostname="")
     except (OSError, UnicodeError) as error:  # a name that cannot be a host name is no address
         raise Unreachable(f"{address}: {line(error)}") from None
     der = shown_certificate(writer.get_extra_info("ssl_object"))

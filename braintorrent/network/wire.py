@@ -59,7 +59,7 @@ def _dialable(text: str) -> str:
     return text
 
 
-def _ascending(rows: Sequence[Any]) -> Sequence[Any]:
+def ascending(rows: Sequence[Any]) -> Sequence[Any]:
     keys = [row[0] for row in rows]
     if any(a >= b for a, b in pairwise(keys)):
         raise ValueError("not in ascending order, or twice")
@@ -83,13 +83,13 @@ AgreementValue = Annotated[Text, Field(pattern=rf"^[\x20-\x7e]{{1,{limits.AGREEM
 Codec = Annotated[Text, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
-class _Row(BaseModel):
+class Row(BaseModel):
     """A message's fields in wire order, after the protocol number. Scalars are strict; lists become tuples."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Hello(_Row):
+class _Hello(Row):
     name: Annotated[Text, Field(max_length=4 * limits.NAME_CHARS)]
     federation: Annotated[Text, Field(pattern=r"^[a-z0-9-]{1,64}$")]
     protocols: tuple[Protocol, Protocol]
@@ -97,32 +97,32 @@ class _Hello(_Row):
     agreement: Annotated[
         tuple[tuple[AgreementKey, AgreementValue], ...],
         Field(max_length=limits.AGREEMENT_KEYS),
-        AfterValidator(_ascending),
+        AfterValidator(ascending),
     ]
     clock_ms: Count
     addresses: Dialables
 
 
-class _Ask(_Row):
+class _Ask(Row):
     newest: Raw | None
-    holds: Annotated[tuple[tuple[PeerId, Count, Count], ...], Field(max_length=MAX_HOLDS), AfterValidator(_ascending)]
+    holds: Annotated[tuple[tuple[PeerId, Count, Count], ...], Field(max_length=MAX_HOLDS), AfterValidator(ascending)]
     bucket: tuple[Annotated[Count, Field(lt=limits.BUCKETS)], Annotated[Count, Field(ge=1, le=limits.BUCKETS)]]
     phase: Phase
     notices: Annotated[Text, Field(pattern=r"^([0-9a-f]{64})?$")]
 
 
-class _Tell(_Row):
+class _Tell(Row):
     announcements: Annotated[tuple[Raw, ...], Field(max_length=MAX_TOLD)]
     phase: Phase
     settled: Yes
     addresses: Annotated[
-        tuple[tuple[PeerId, Dialables], ...], Field(max_length=MAX_ADDRESSES), AfterValidator(_ascending)
+        tuple[tuple[PeerId, Dialables], ...], Field(max_length=MAX_ADDRESSES), AfterValidator(ascending)
     ]
     wants: Annotated[tuple[Digest, ...], Field(max_length=limits.WANTS)]
     notices: Annotated[tuple[RawNotice, ...], Field(max_length=MAX_NOTICES_TOLD)]
 
 
-class _Error(_Row):
+class _Error(Row):
     reason: Text
     detail: Text
 
@@ -130,7 +130,7 @@ class _Error(_Row):
 def encode_hello(hello: Hello) -> bytes:
     """Canonical bytes; ValueError if the values break a cap the other side would hold against us."""
     agreement = sorted(hello.agreement.items())
-    return _encode(
+    return encode_fields(
         _Hello, limits.HELLO_BYTES,
         [hello.name, hello.federation, hello.protocols, hello.codecs, agreement, hello.clock_ms, hello.addresses],
     )  # fmt: skip
@@ -138,7 +138,7 @@ def encode_hello(hello: Hello) -> bytes:
 
 def decode_hello(data: bytes) -> Hello:
     """A hello of whatever bytes, or BadMessage. Its name is safe to print."""
-    h = _decode(_Hello, limits.HELLO_BYTES, data)
+    h = decode_fields(_Hello, limits.HELLO_BYTES, data)
     if h.protocols[0] > h.protocols[1]:
         raise BadMessage("hello: the lowest protocol is above the highest")
     name = clean(h.name, limits.NAME_CHARS)
@@ -149,12 +149,12 @@ def encode_ask(ask: AskMessage) -> bytes:
     """Canonical bytes; ValueError if the values break a cap."""
     holds = [[author, *version] for author, version in sorted(ask.holds.items())]
     newest = ask.newest.raw if ask.newest else None
-    return _encode(_Ask, limits.ASK_BYTES, [newest, holds, ask.bucket, ask.phase, ask.notices])
+    return encode_fields(_Ask, limits.ASK_BYTES, [newest, holds, ask.bucket, ask.phase, ask.notices])
 
 
 def decode_ask(data: bytes, asker: str) -> AskMessage:
     """An ask of whatever bytes `asker` sent, or BadMessage. Its announcement is verified and the asker's own."""
-    a = _decode(_Ask, limits.ASK_BYTES, data)
+    a = decode_fields(_Ask, limits.ASK_BYTES, data)
     if a.bucket[0] >= a.bucket[1]:
         raise BadMessage("ask: no such bucket")
     newest = open_announcement(a.newest) if a.newest is not None else None
@@ -169,12 +169,14 @@ def encode_tell(tell: TellMessage) -> bytes:
     announcements = [a.raw for a in tell.announcements]
     addresses = sorted(tell.addresses.items())
     notices = [notice.raw for notice in tell.notices]
-    return _encode(_Tell, limits.TELL_BYTES, [announcements, tell.phase, tell.settled, addresses, tell.wants, notices])
+    return encode_fields(
+        _Tell, limits.TELL_BYTES, [announcements, tell.phase, tell.settled, addresses, tell.wants, notices]
+    )
 
 
 def decode_tell(data: bytes) -> TellMessage:
     """A tell of whatever bytes, or BadMessage. Its announcements and notices are verified."""
-    t = _decode(_Tell, limits.TELL_BYTES, data)
+    t = decode_fields(_Tell, limits.TELL_BYTES, data)
     announcements = tuple(open_announcement(raw) for raw in t.announcements)
     notices = tuple(open_notice(raw) for raw in t.notices)
     return TellMessage(announcements, t.phase, t.settled, dict(t.addresses), t.wants, notices)
@@ -187,7 +189,7 @@ def encode_error(reason: str, detail: str) -> bytes:
 
 def decode_error(data: bytes) -> tuple[str, str]:
     """Reason (a lower-case word) and detail of a declined request, safe to print; BadMessage if they are neither."""
-    error = _decode(_Error, limits.ERROR_BYTES, data)
+    error = decode_fields(_Error, limits.ERROR_BYTES, data)
     if not re.fullmatch(r"[a-z][a-z-]{0,31}", error.reason):
         raise BadMessage("error: the reason is not a word")
     return error.reason, clean(error.detail, limits.DETAIL_CHARS)
@@ -219,10 +221,10 @@ def fault(status: int, body: bytes) -> RemoteError:
     return kind(detail, reason=reason)
 
 
-R = TypeVar("R", bound=_Row)
+R = TypeVar("R", bound=Row)
 
 
-def _encode(model: type[_Row], cap: int, values: list[Any]) -> bytes:
+def encode_fields(model: type[Row], cap: int, values: list[Any]) -> bytes:
     model.model_validate(dict(zip(model.model_fields, values, strict=True)))
     data = pack([PROTOCOL, *values])
     if len(data) > cap:
@@ -230,7 +232,7 @@ def _encode(model: type[_Row], cap: int, values: list[Any]) -> bytes:
     return data
 
 
-def _decode(model: type[R], cap: int, data: bytes) -> R:
+def decode_fields(model: type[R], cap: int, data: bytes) -> R:
     what = model.__name__.strip("_").lower()
     values = unpack(data, cap)
     if not isinstance(values, list) or not values or type(values[0]) is not int:
