@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.errors import ConfigError, FormatError, Refused, RemoteError
 from braintorrent.network import limits
+from braintorrent.network.answering import Declined
 from braintorrent.network.buckets import Bucket
 from braintorrent.network.joining import JoinRequest, Welcome, decode_join, encode_welcome
-from braintorrent.network.server import Declined
 from braintorrent.node.context import Context, log
 from braintorrent.node.control import read_status
 from braintorrent.node.finding import follow_roster
@@ -122,14 +122,17 @@ class Inviting:
                 raise Declined(429, "busy", "too many failed attempts to join; try again later") from None
             log.warning("a lab tried to join and was declined: %s", error.reason)
             raise
+        except (LocalError, StorageFull) as error:
+            log.error("a lab could not be let in: %s", error)
+            raise Refused("this lab cannot let anybody in at present; its log says why") from None
         if request.step == "join":
-            log.info("%s %s joined by a code", context.lab.roster.name(request.joiner), short(request.joiner))
             follow_roster(context)
+            log.info("%s %s joined by a code", context.lab.roster.name(request.joiner), short(request.joiner))
         return encode_welcome(welcome(context.lab, request.joiner, time.time()))
 
 
 def admit(lab: Lab, request: JoinRequest, now: float) -> None:
-    """Let the joiner look, or trust it from now on, durably; Refused if its code does not allow that. Waits for disks."""
+    """Let the joiner look, or trust it from now on, durably; Refused if its code does not allow that."""
     paths, identity, who = lab.state, lab.identity, request.joiner
     if (request.inviter, request.federation) != (identity.id, lab.federation.id) or who == identity.id:
         raise Refused("this code is another lab's, or another federation's", reason="unknown")

@@ -32,7 +32,7 @@ def class_of(module: ModuleType, name: str, base: type, where: str) -> Any:
 
 def build(make: Callable[..., Any], arguments: Mapping[str, Any], where: str, signature: Any = None) -> Any:
     """make(**arguments); ConfigError for an argument that it, or `signature`, does not take, or a value it refuses."""
-    _check_own(arguments, where)
+    check_own(arguments, where)
     accepted = inspect.signature(signature or make).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
         for key in arguments:
@@ -44,11 +44,11 @@ def build(make: Callable[..., Any], arguments: Mapping[str, Any], where: str, si
         raise ConfigError(f"{where}: {first_line(error)}") from None
 
 
-def _check_own(arguments: Mapping[str, Any], where: str) -> None:
+def check_own(arguments: Mapping[str, Any], where: str) -> None:
     """ConfigError for an argument by which a class would download a file, or unpickle one."""
     for key, value in arguments.items():
         if isinstance(value, Mapping):
-            _check_own(value, f"{where}.{key}")
+            check_own(value, f"{where}.{key}")
         # drop_path_rate = 0.1 and use_checkpoint = true, of gradients, name no file.
         number = isinstance(value, int | float)
         if (FETCHES.search(key) or (NAMES_FILE.search(key) and not number)) and value:

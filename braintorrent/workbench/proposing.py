@@ -86,7 +86,7 @@ def new(
     else:
         choices = propose(folder.resolve().name, found)
         text = federation_text(choices)
-    name, listen = name or _called(folder), listen or f"0.0.0.0:{_free_port(folder)}"
+    name, listen = name or _called(folder), listen or f"0.0.0.0:{free_port(folder)}"
     peer = peer_text(name, data.resolve(), listen)
     validate(Peer, tomllib.loads(peer), f"{folder / 'peer.toml'}")
     start = federation.parent / agreed.start.weights if federation and agreed and agreed.start.weights else None
@@ -126,7 +126,7 @@ def _called(folder: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", folder.resolve().name).lstrip("_.-")[:63] or "lab"
 
 
-def _free_port(folder: Path) -> int:
+def free_port(folder: Path) -> int:
     """The first port from 47100 on that no peer folder beside this one listens on."""
     taken = {_port(path.parent) for path in folder.resolve().parent.glob("*/peer.toml")}
     return next(port for port in range(PORT, 65536) if port not in taken)
