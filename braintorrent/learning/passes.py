@@ -59,6 +59,14 @@ def fits(candidate: Candidate, schema: Schema) -> bool:
     return same_size and os.pread(candidate.descriptor, len(header), 0) == header
 
 
+def load(candidate: Candidate, out: Weights) -> None:
+    """All values of a blob that fits, into `out`."""
+    schema = out.schema
+    for start in range(0, schema.nbytes, SCRATCH_BYTES):
+        part = out.buffer[start : start + SCRATCH_BYTES]
+        Model(candidate).read(schema, start, part)
+
+
 def measure(method: Method, everyone: Sequence[Model], schema: Schema) -> NDArray[np.float64]:
     """The method's statistics over all shared values: one more reading, and none for a method that needs none."""
     if type(method).measure is Method.measure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from braintorrent.contracts import Candidate
 from braintorrent.methods import Method
 
-FAR = 1e300  # a square beyond this is as good as infinite, and sums of such stay finite
+FAR = 1e300  # stands for a square that overflows: sums of such stay finite
 
 
 class ByDistance(Method):
@@ -25,10 +24,7 @@ class ByDistance(Method):
             for i, one in enumerate(blocks):
                 for j, other in enumerate(blocks[:i]):
                     np.subtract(one, other, out=spare)
-                    square = float(np.dot(spare, spare))
-                    if not math.isfinite(square):
-                        square = float(np.square(spare, dtype=np.float64).sum())
-                    found[i, j] = found[j, i] = square
+                    found[i, j] = found[j, i] = float(np.dot(spare, spare))
         return found
 
     def weigh(
@@ -60,4 +56,5 @@ def usual(norms: NDArray[np.float64], start: int) -> float:
 
 def clipping(norms: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
     """min(1, radius / norm), and 1 where the norm is 0."""
-    return np.minimum(1.0, radius / np.maximum(norms, np.finfo(float).tiny)) if radius else (norms == 0).astype(float)
+    reach = np.maximum(norms, radius)
+    return np.divide(radius, reach, out=np.ones_like(norms), where=reach > 0)
