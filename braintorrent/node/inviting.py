@@ -19,7 +19,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from braintorrent.config import federation_path, load_federation, load_peer
-from braintorrent.errors import ConfigError, FormatError, Refused, RemoteError
+from braintorrent.errors import ConfigError, FormatError, LocalError, Refused, RemoteError, StorageFull
 from braintorrent.network import limits
 from braintorrent.network.answering import Declined
 from braintorrent.network.buckets import Bucket
