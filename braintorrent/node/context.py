@@ -17,8 +17,10 @@ from braintorrent.errors import StorageFull
 from braintorrent.network.client import Client
 from braintorrent.node.board import Board
 from braintorrent.node.lab import Lab
+from braintorrent.node.lineage import Ancestry
 from braintorrent.protocol.machine import PeerMachine
 from braintorrent.protocol.messages import Announcement
+from braintorrent.protocol.notices import Notice
 from braintorrent.protocol.version import NOTHING
 from braintorrent.storage import BlobStore, Checkpoint, Ledger, Merged, save_checkpoint
 from braintorrent.weights import Weights
@@ -90,14 +92,23 @@ class Context:
     problems: dict[str, str] = field(default_factory=dict)  # peer -> why it was refused when it called
     strangers: dict[str, str] = field(default_factory=dict)  # peer not on the roster -> where it was sighted
     notes: dict[str, str] = field(default_factory=dict)  # "disk", "discovery", "roster", "alone", ...
+    hearing: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while a notice heard is settled
+    notices: dict[bytes, Notice] = field(default_factory=dict)  # those of the ledger, opened
+    advice: list[dict[str, Any]] = field(default_factory=list)  # notices that wait for a person
     metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)  # stage -> last values
     last_merge: dict[str, Any] = field(default_factory=dict)
     merges: int = 0
+    contained: frozenset[str] = frozenset()  # whose training is in the newest own version
 
     @property
     def now(self) -> float:
         """The machine's time, seconds."""
         return asyncio.get_running_loop().time()
+
+    @cached_property
+    def ancestry(self) -> Ancestry:
+        """What is known of where models came from."""
+        return Ancestry(self.ledger, self.blobs.path)
 
     @cached_property
     def accumulator(self) -> Weights:
@@ -135,6 +146,10 @@ class Context:
         self.ledger.measured(newest.version if newest else NOTHING, stage, metrics)
         version = self.machine.counter + (stage == "own")  # others are of what the newest version was merged into
         self.board.add(version, {f"{stage}/{name}": value for name, value in metrics.items()})
+
+    def look_back(self) -> None:
+        """See anew whose training is in the newest own version."""
+        self.contained = self.ancestry.authors(self.machine.newest)
 
     def save_checkpoint(self, inside: bool) -> None:
         """Weights, optimiser, and the merge they came from. inside: training goes on at once from it. StorageFull."""

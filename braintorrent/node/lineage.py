@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from braintorrent.errors import BadMessage
+from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import NOTHING, Version
-from braintorrent.records import decode_record, digest
+from braintorrent.records import Parent, decode_record, digest
 from braintorrent.records.announcement import MAX_RECORD_BYTES
 from braintorrent.storage import Ledger
 
@@ -118,6 +119,12 @@ class Ancestry:
             found[ancestor] = Told((), found[ancestor].samples, found[ancestor].steps, CIRCLE)
         return Lineage(root, found, via, distance, order, _shares(root, order, found), unread)
 
+    def authors(self, announcement: Announcement | None) -> frozenset[str]:
+        """The labs whose training is known to be in a version."""
+        if announcement is None:
+            return frozenset()
+        return self.trace(Ancestor(announcement.author, announcement.version, announcement.content)).authors
+
     def _told(self, ancestor: Ancestor) -> Told:
         if ancestor.version == NOTHING:
             return Told()
@@ -133,7 +140,10 @@ class Ancestry:
         return self._read[ancestor]
 
     def _look_up(self, ancestor: Ancestor) -> Told:
-        announcement = self.ledger.announced(ancestor.author, ancestor.version)
+        try:
+            announcement = self.ledger.announced(ancestor.author, ancestor.version)
+        except BadMessage:
+            return Told(hole=DAMAGED)
         if announcement is None:
             return Told(hole=UNHEARD)
         if announcement.content != ancestor.content:
@@ -145,15 +155,17 @@ class Ancestry:
             if digest(data) != announcement.record:
                 return Told((), samples, steps, DAMAGED)
             parents = decode_record(data).parents
-        except FileNotFoundError:
+        except OSError:
             return Told((), samples, steps, GONE)
         except BadMessage:
             return Told((), samples, steps, DAMAGED)
         scale = 1 / max(1.0, sum(parent.weight for parent in parents))  # a record can claim more than all
-        return Told(tuple(
-            (Ancestor(p.author, Version(p.incarnation, p.counter) if p.counter else NOTHING, p.content), p.weight * scale)
-            for p in parents
-        ), samples, steps)  # fmt: skip
+        return Told(tuple((_named(p), p.weight * scale) for p in parents), samples, steps)
+
+
+def _named(parent: Parent) -> Ancestor:
+    version = Version(parent.incarnation, parent.counter) if parent.counter else NOTHING
+    return Ancestor(parent.author, version, parent.content)
 
 
 def _descending(root: Ancestor, told: dict[Ancestor, Told]) -> tuple[list[Ancestor], set[Ancestor]]:

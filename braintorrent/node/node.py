@@ -28,6 +28,7 @@ from braintorrent.node.dispatch import Dispatch
 from braintorrent.node.finding import find_static, sighted, watch_roster
 from braintorrent.node.keeping import recall
 from braintorrent.node.lab import Lab, policy
+from braintorrent.node.noticing import watch_notices
 from braintorrent.node.restoring import restore
 from braintorrent.node.rollback import own_scores
 from braintorrent.node.serving import Serving
@@ -79,6 +80,7 @@ class Node:
         self._exit.callback(context.worker.shutdown)
         if own:
             context.metrics["own"] = own
+        await asyncio.to_thread(context.look_back)
         self.serving = Serving(context)
         self._dispatch = Dispatch(context, self.serving, self._spawn)
         self.server = await self._exit.enter_async_context(Server(lab.identity, self.serving, lab.peer.listen))
@@ -93,6 +95,7 @@ class Node:
         self._exit.push_async_callback(self._end_tasks)
         self._exit.push_async_callback(self.server.close)  # 503 to newcomers, then finish serving
         self._spawn(watch_roster(context))
+        self._spawn(watch_notices(context))
         self._spawn(self._flush())
         if lab.peer.peers:
             self._spawn(find_static(context, client, lab.peer.peers))

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from braintorrent.node.asking import declined
+from braintorrent.node.context import Context
 from braintorrent.protocol.contacts import NEVER, Contact
 from braintorrent.protocol.table import Entry
 
@@ -21,6 +22,7 @@ def status(node: Node) -> dict[str, Any]:
     context, machine = node.context, node.context.machine
     activity = context.activity
     received, sent = node.traffic.total()
+    revoked = contains_revoked(context)
     return {
         "name": node.lab.peer.name,
         "id": machine.me,
@@ -49,9 +51,25 @@ def status(node: Node) -> dict[str, Any]:
         "bytes_in": received,
         "bytes_out": sent,
         "disk_bytes": context.blobs.size(),
-        "notes": dict(context.notes),
+        "contains_revoked": revoked,
+        "notes": {**context.notes, **({"lineage": revoked_note(revoked)} if revoked else {})},
         "peers": [_peer(node, peer) for peer in sorted(node.lab.roster.ids - {machine.me}, key=node.lab.roster.name)],
     }
+
+
+def contains_revoked(context: Context) -> list[str]:
+    """Names of the labs revoked here whose training is in the newest version, or in what is being trained."""
+    merged, roster = context.pending.merge, context.lab.roster
+    inside = context.contained | (merged.included.keys() if merged else frozenset())
+    return sorted(roster.name(peer) for peer in inside & roster.revoked.keys())
+
+
+def revoked_note(names: list[str]) -> str:
+    """What a person may do about it."""
+    return (
+        f"this lab's model contains {', '.join(names)}, revoked here; see: braintorrent lineage; "
+        f"to go back: stop, then braintorrent rollback --before {names[0]}"
+    )
 
 
 def _verb(node: Node) -> str:
