@@ -126,6 +126,12 @@ class Peer(Section):
         "auto", description="torch threads; auto: cores divided by peers on this host"
     )
     after_merge: Literal["reset", "keep"] = Field("reset", description="optimiser state after a merge")
+    introductions: Literal["accept", "ask", "refuse"] = Field(
+        "ask", description="labs that a trusted lab introduces: trust them, ask a person, or never"
+    )
+    revocations: Literal["accept", "ask", "refuse"] = Field(
+        "ask", description="labs that a trusted lab revokes: trust them no more, ask a person, or go on"
+    )
     rollback: bool = Field(False, description="undo a merge that scores worse than before on own validation cases")
     share_metrics: bool = Field(False, description="put own validation scores into the published record")
     disk_gib: float = Field(20.0, gt=0, description="bound on stored blobs; superseded ones go first")

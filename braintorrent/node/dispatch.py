@@ -11,10 +11,12 @@ from braintorrent.node.asking import ask
 from braintorrent.node.context import Context, log
 from braintorrent.node.fetching import fetch
 from braintorrent.node.merging import merge
+from braintorrent.node.noticing import heard
 from braintorrent.node.publishing import publish
 from braintorrent.node.serving import Serving
 from braintorrent.node.training import keep_checkpoint, train
 from braintorrent.protocol import effects
+from braintorrent.records.notice import prove
 
 
 class Dispatch:
@@ -47,6 +49,8 @@ class Dispatch:
                 self.spawn(context.keep(context.forget, effect.announcement))
             case effects.Quarantine():
                 self.spawn(context.keep(self._quarantine, effect))
+            case effects.Heard():
+                self.spawn(self._heard(effect))
             case effects.Halt():
                 context.halt.set()
             case effects.Leave():
@@ -68,10 +72,17 @@ class Dispatch:
             found = effect.announcement, effect.source
             self.context.tell(lambda now: self.context.machine.fetch_failed(*found, now))
 
+    async def _heard(self, effect: effects.Heard) -> None:
+        try:
+            await heard(self.context, effect)
+        except Exception:  # likewise
+            log.exception("a notice of %s", effect.notice.author)
+
     def _quarantine(self, effect: effects.Quarantine) -> None:
         name, version = self.context.lab.roster.name(effect.first.author), effect.first.version
         log.warning("%s signed two contents for version %s: this life of it is quarantined", name, version)
         self.context.ledger.equivocated(effect.first, effect.second)
+        self.context.ledger.keep_notice(prove(effect.first, effect.second).raw, "own")  # and so the others hear of it
 
     async def _leave(self, effect: effects.Leave) -> None:
         if effect.reason == "stopped" and not self.context.halt.is_set():  # else training has kept one as it halted

@@ -21,6 +21,7 @@ from braintorrent.network.discovery import Discovery
 from braintorrent.network.server import Server
 from braintorrent.network.wire import encode_hello
 from braintorrent.node.asking import hello
+from braintorrent.node.auditing import find_roster
 from braintorrent.node.board import Board
 from braintorrent.node.context import Context, log
 from braintorrent.node.control import Control
@@ -66,6 +67,7 @@ class Node:
         lab, loop = self.lab, asyncio.get_running_loop()
         self._exit.callback(lab.state.close)
         ledger = self._exit.enter_context(Ledger(lab.state.ledger, identity=lab.identity))
+        find_roster(lab.state, ledger)
         blobs = BlobStore(lab.state.blobs, int(lab.peer.disk_gib * 2**30))
         restored, pending = restore(lab, ledger, blobs)
         own = await asyncio.to_thread(own_scores, lab, recall(lab, ledger, blobs, restored.newest), restored.newest)

@@ -52,6 +52,7 @@ def status(node: Node) -> dict[str, Any]:
         "bytes_out": sent,
         "disk_bytes": context.blobs.size(),
         "contains_revoked": revoked,
+        "advice": list(context.advice),
         "notes": {**context.notes, **({"lineage": revoked_note(revoked)} if revoked else {})},
         "peers": [_peer(node, peer) for peer in sorted(node.lab.roster.ids - {machine.me}, key=node.lab.roster.name)],
     }

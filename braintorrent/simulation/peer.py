@@ -271,7 +271,7 @@ class Peer:
         pair = sorted((quarantine.first, quarantine.second), key=lambda a: a.content)
         if self.machine is not None:
             raw = f"{quarantine.first.author} {[a.content for a in pair]}".encode()
-            self.machine.noticed(Proof(pair[0], pair[1], raw), self.world.clock.now)
+            self.machine.noticed(Proof(pair[0], pair[1], raw))
 
     def _heard(self, heard: want.Heard) -> None:
         self._note("heard", type(heard.notice).__name__, heard.notice.author, heard.source)
