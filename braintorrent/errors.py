@@ -7,6 +7,7 @@ BrainTorrentError
 │   ├── IdentityError     the private key is missing, damaged, or readable by others
 │   ├── BusyError         the folder or the port is in use by another process
 │   ├── FormatError       a state folder written by another release
+│   ├── Broken            what lies in the state folder is not what was signed
 │   └── Diverged          local training's loss is no longer finite
 ├── StorageFull           this disk has no room left; passes when there is room again
 └── RemoteError           what another peer did or failed to do; never ends this process
@@ -45,6 +46,10 @@ class BusyError(LocalError):
 
 class FormatError(LocalError):
     """The state folder carries a format number this release does not read."""
+
+
+class Broken(LocalError):
+    """What lies in the state folder is not what was signed: the first break that an audit found."""
 
 
 class Diverged(LocalError):

@@ -26,6 +26,7 @@ VERBS = {
     "status": "watching",
     "lineage": "lineage",
     "rollback": "rolling_back",
+    "audit": "audit",
     "evaluate": "evaluating",
     "predict": "predicting",
     "export": "exporting",

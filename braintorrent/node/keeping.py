@@ -79,7 +79,9 @@ def keep_merged(
     origins = [(author, versions.get(author, NOTHING), weight) for author, weight in outcome.included.items()]
 
     def keep() -> None:
-        write_atomically(context.lab.state.models / "merged.safetensors", *weights.parts)
+        models = context.lab.state.models
+        (models / "merged.json").unlink(missing_ok=True)  # a kill now must not leave the word about another model
+        write_atomically(models / "merged.safetensors", *weights.parts)
         version = versions.get(context.lab.me, NOTHING)
         _describe(context.lab, "merged", version, weights.digest, "merged", metrics, origins)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from braintorrent.protocol.messages import Announcement
@@ -48,14 +48,17 @@ def append(sql: sqlite3.Connection, identity: Identity, kind: str, body: Mapping
 
 def anchor(sql: sqlite3.Connection, identity: Identity) -> None:
     """The first entry where an older release kept its history without any."""
-    counts = {table: len(sql.execute(query).fetchall()) for table, query in OLD.items()}
-    rows = [[table, count] for table, count in counts.items()]
-    append(sql, identity, "anchor", {"rows": rows, "digest": old_digest(sql, counts)})
+
+    def rows(query: str, *values: Any) -> list[Any]:
+        return sql.execute(query, values).fetchall()
+
+    counts = [[table, len(rows(query))] for table, query in OLD.items()]
+    append(sql, identity, "anchor", {"rows": counts, "digest": old_digest(rows, counts)})
 
 
-def old_digest(sql: sqlite3.Connection, counts: Mapping[str, int]) -> str:
-    """Digest over the first `counts` rows of each table that an older release wrote."""
-    return digest(pack([[list(row) for row in sql.execute(f"{OLD[t]} LIMIT ?", (n,))] for t, n in counts.items()]))
+def old_digest(rows: Callable[..., list[Any]], counts: Iterable[Sequence[Any]]) -> str:
+    """Digest over the first rows, `counts` of them, of each table that an older release wrote."""
+    return digest(pack([[list(row) for row in rows(f"{OLD[table]} LIMIT ?", count)] for table, count in counts]))
 
 
 # ------------------------------------------------------------- bodies

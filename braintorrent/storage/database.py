@@ -101,6 +101,17 @@ class Database:
         self.format = FORMAT
 
     @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Queries inside see one state of the file, whatever others write meanwhile."""
+        with self._lock:
+            self.flush()
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("COMMIT")
+
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, with what was noted before it; durable on leaving. StorageFull if the disk is."""
         with self._lock:
@@ -130,7 +141,7 @@ class Database:
 
     def flush(self) -> None:
         """Write what was noted, if anything was; durable on return."""
-        if self._notes:
+        if self._notes and not self._connection.in_transaction:
             with self.transaction():
                 pass
 
@@ -141,10 +152,14 @@ class Database:
                 self.flush()
             return self._connection.execute(query, values).fetchall()
 
-    def close(self) -> None:
-        """Flush, unless the disk is full, and close. Idempotent."""
-        with self._lock, contextlib.closing(self._connection), contextlib.suppress(StorageFull):
-            self.flush()
+    def close(self, last: bool = False) -> None:
+        """Flush, unless the disk is full, and close. Idempotent. last: with all that was written in the file itself."""
+        with self._lock, contextlib.closing(self._connection):
+            with contextlib.suppress(StorageFull):
+                self.flush()
+            if last:
+                with contextlib.suppress(sqlite3.OperationalError):  # a full disk: the log keeps it
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _translated(path: Path, error: sqlite3.OperationalError) -> Exception:

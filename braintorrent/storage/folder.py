@@ -1,7 +1,7 @@
 """A peer's private state: `FOLDER/state/`, readable by its owner only, used by one process at a time.
 
-state/  .gitignore  format  lock  key  roster.json  invites.json  control.json  ledger.sqlite  checkpoint.safetensors
-        blobs/  models/  log/  tensorboard/
+state/  .gitignore  format  lock  key  roster.json  invites.json  control.json  ledger.sqlite  ledger.seal
+        checkpoint.safetensors  blobs/  models/  log/  tensorboard/
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from braintorrent.protocol.table import MAX_REFUSED, MAX_SEEN, Entry
 from braintorrent.protocol.version import NOTHING, Version
+from braintorrent.records import open_announcement
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +95,31 @@ def read_merges(rows: Callable[[str], list[Any]]) -> list[tuple[Version | None, 
         version = None if i is None else Version(i, c)
         found.append((version, Merged(unix, included, skipped, *map(bool, flags))))
     return found
+
+
+def read_standing(rows: Callable[..., list[Any]], me: str) -> dict[str, Entry]:
+    """What the protocol's table knew of every author but `me`. rows: the answer to a query."""
+    entries: dict[str, Entry] = {}
+    for author, incarnation in rows("SELECT author, incarnation FROM equivocation WHERE NOT lifted"):
+        entry = entries.setdefault(author, Entry())
+        entry.quarantined = entry.quarantined | {incarnation}
+    for author, reason, *version in rows(_NEWEST.format("author, reason", "refusal"), MAX_REFUSED):
+        entries.setdefault(author, Entry()).refused[Version(*version)] = reason
+    merged = "SELECT author, incarnation, counter FROM part WHERE reason = '' ORDER BY incarnation, counter"
+    for author, *version in rows(merged):
+        entries.setdefault(author, Entry()).merged = Version(*version)
+    for raw, held, *_ in rows(_NEWEST.format("raw, held", "announcement"), MAX_SEEN):
+        a = open_announcement(raw)
+        entry = entries.setdefault(a.author, Entry())
+        entry.seen[a.version] = a
+        if held and entry.usable(a.version):
+            entry.held = a
+    entries.pop(me, None)
+    return entries
+
+
+_NEWEST = """
+SELECT {0}, incarnation, counter FROM (
+    SELECT *, row_number() OVER (PARTITION BY author ORDER BY incarnation DESC, counter DESC) AS age FROM {1}
+) WHERE age <= ? ORDER BY author, incarnation, counter
+"""

@@ -17,20 +17,18 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from braintorrent.errors import BadMessage
 from braintorrent.protocol.messages import Announcement
-from braintorrent.protocol.table import MAX_REFUSED, MAX_SEEN
+from braintorrent.protocol.table import MAX_REFUSED
 from braintorrent.protocol.table import Entry as Standing
 from braintorrent.protocol.version import Version, next_incarnation
 from braintorrent.records import Entry, Identity, digest, open_announcement, open_entry
 from braintorrent.storage import chain
 from braintorrent.storage.database import Database
-from braintorrent.storage.history import Measured, Merged, read_merges, write_merge
-
-if TYPE_CHECKING:
-    from braintorrent.storage.blobs import BlobStore
+from braintorrent.storage.history import Measured, Merged, read_merges, read_standing, write_merge
+from braintorrent.storage.proving import Finding, prove
+from braintorrent.storage.seal import Seal
 
 
 class Ledger:
@@ -43,7 +41,13 @@ class Ledger:
         if read_only == (identity is not None):
             raise ValueError("a ledger is opened with the identity that signs what is written, or read only")
         self._identity = identity
-        self._database = Database(path, None if identity is None else lambda sql: chain.anchor(sql, identity))
+        self._seal = None if identity is None else Seal(path, identity)
+        try:
+            self._database = Database(path, None if identity is None else lambda sql: chain.anchor(sql, identity))
+        except BaseException:
+            if self._seal is not None:
+                self._seal.close(None)
+            raise
 
     def __enter__(self) -> Ledger:
         return self
@@ -54,8 +58,11 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Write what was noted, and close. Idempotent."""
-        self._database.close()
+        """Write what was noted, close, and seal the file unless others write to it. Idempotent."""
+        if self._seal is None:
+            self._database.close()
+        else:
+            self._seal.close(self._database.close)
 
     def flush(self) -> None:
         """Make what was noted durable. Waits for the disk."""
@@ -80,6 +87,11 @@ class Ledger:
         statement = "INSERT INTO notice VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET state = excluded.state"
         with self._database.transaction() as sql:
             sql.execute(statement, (digest(raw), raw, state, time.time()))
+
+    def drop_notices(self, raws: Iterable[bytes]) -> None:
+        """Do without these notices: outdated, or of somebody trusted no more. Durable on return."""
+        with self._database.transaction() as sql:
+            sql.executemany("DELETE FROM notice WHERE digest = ?", [(digest(raw),) for raw in raws])
 
     def notices(self) -> list[tuple[bytes, str]]:
         """Every notice with its state, in the order in which they came."""
@@ -139,6 +151,11 @@ class Ledger:
         newest = "SELECT raw FROM announcement WHERE own ORDER BY incarnation DESC, counter DESC LIMIT 1"
         found = self._database.rows(newest)
         return open_announcement(found[0][0]) if found else None
+
+    def own(self) -> list[Announcement]:
+        """Every own version, in order."""
+        rows = self._database.rows("SELECT raw FROM announcement WHERE own ORDER BY incarnation, counter")
+        return [open_announcement(raw) for (raw,) in rows]
 
     def published(self) -> list[tuple[Version, float]]:
         """Every own version with the Unix time of its publication, in order."""
@@ -227,24 +244,7 @@ class Ledger:
 
     def entries(self, me: str) -> dict[str, Standing]:
         """What the protocol's table knew of every author but `me`, from before this start."""
-        entries: dict[str, Standing] = {}
-        rows = self._database.rows
-        for author, incarnation in rows("SELECT author, incarnation FROM equivocation WHERE NOT lifted"):
-            entry = entries.setdefault(author, Standing())
-            entry.quarantined = entry.quarantined | {incarnation}
-        for author, reason, *version in rows(_NEWEST.format("author, reason", "refusal"), MAX_REFUSED):
-            entries.setdefault(author, Standing()).refused[Version(*version)] = reason
-        merged = "SELECT author, incarnation, counter FROM part WHERE reason = '' ORDER BY incarnation, counter"
-        for author, *version in rows(merged):
-            entries.setdefault(author, Standing()).merged = Version(*version)
-        for raw, held, *_ in rows(_NEWEST.format("raw, held", "announcement"), MAX_SEEN):
-            a = open_announcement(raw)
-            entry = entries.setdefault(a.author, Standing())
-            entry.seen[a.version] = a
-            if held and entry.usable(a.version):
-                entry.held = a
-        entries.pop(me, None)
-        return entries
+        return read_standing(self._database.rows, me)
 
     # ------------------------------------------------------------- figures
 
@@ -290,29 +290,10 @@ class Ledger:
         rows = self._database.rows("SELECT content, record FROM announcement WHERE held")
         return {digest for row in rows for digest in row}
 
-    def check(self, blobs: BlobStore | None = None) -> list[str]:
-        """What is wrong with this ledger, in words; empty when it is whole. Reads every needed blob if given."""
-        problems = [text for (text,) in self._database.rows("PRAGMA integrity_check") if text != "ok"]
-        for author, i, c, content, raw in self._database.rows(
-            "SELECT author, incarnation, counter, content, raw FROM announcement"
-        ):
-            try:
-                a = open_announcement(raw)
-            except BadMessage as error:
-                problems.append(f"announcement {author} {i}.{c}: {error}")
-                continue
-            if (a.author, a.version, a.content) != (author, Version(i, c), content):
-                problems.append(f"announcement {author} {i}.{c} is filed under another name")
-        if blobs is not None:
-            problems += [f"blob {d} is missing or damaged" for d in sorted(self.needed()) if not blobs.verify(d)]
-        return problems
-
-
-_NEWEST = """
-SELECT {0}, incarnation, counter FROM (
-    SELECT *, row_number() OVER (PARTITION BY author ORDER BY incarnation DESC, counter DESC) AS age FROM {1}
-) WHERE age <= ? ORDER BY author, incarnation, counter
-"""
+    def proved(self, me: str = "") -> list[Finding]:
+        """What each check of this ledger found (proving.py), reading all of it. me: whose it must be, if known."""
+        with self._database.snapshot():
+            return list(prove(self._database.rows, self._database.format > 1, me))
 
 
 def _row(a: Announcement) -> tuple[object, ...]:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from braintorrent.node.auditing import audit
 from braintorrent.protocol.version import NOTHING, Version
 from braintorrent.records import open_announcement
-from braintorrent.storage import BlobStore, StatePaths
+from braintorrent.storage import StatePaths
 
 QUICK = {"ask_every": 0.2, "alone_after": 1.0, "linger": 5.0, "ask_deadline": 3.0, "checkpoint_every": 0.05}
 
@@ -42,9 +43,7 @@ def published(labs, name: str) -> Version:
 
 
 def whole(labs, name: str) -> list[str]:
-    paths = StatePaths(labs.folders[name])
-    with labs.ledger(name) as ledger:
-        return ledger.check(BlobStore(paths.blobs, 2**40))
+    return [f"{found.what}: {found.said}" for found in audit(labs.folders[name]) if not found.whole]
 
 
 def kill_and_return(labs, kills: int, seed: int, backup: Path) -> None:
