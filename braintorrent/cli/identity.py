@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from braintorrent.cli._folder import folder_argument
+
+if TYPE_CHECKING:
+    from braintorrent.protocol.notices import Notice
 
 
 @click.command("id")
@@ -41,34 +46,94 @@ def id(folder: Path, as_json: bool) -> None:
     default=Path("."),
     help="The peer folder (default: here).",
 )
-@click.option("--replace", is_flag=True, help="Take LINE also if its name has another id here, or its id another name.")
-@click.option("--remove", metavar="NAME", help="Take the trust in the peer called NAME back.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Take LINE also if its name has another id here, its id another name, or it was revoked.",
+)
+@click.option("--name", metavar="NAME", help="What to call the lab of LINE, or of --accept, here.")
+@click.option("--remove", metavar="NAME", help="Take the trust in the peer called NAME back, and tell nobody.")
 @click.option("--lift", metavar="NAME", help="End the quarantine of the peer called NAME, which signed two contents.")
-def trust(line: str | None, folder: Path, replace: bool, remove: str | None, lift: str | None) -> None:
+@click.option("--accept", metavar="NAME", help="Do what another lab advises about NAME (see: braintorrent roster).")
+@click.option("--decline", metavar="NAME", help="Do not.")
+def trust(
+    line: str | None, folder: Path, replace: bool, name: str | None, remove: str | None, lift: str | None,
+    accept: str | None, decline: str | None,
+) -> None:  # fmt: skip
     """Put the peer that LINE names on this peer's roster.
 
     LINE is what `braintorrent id` printed in the other lab, in quotes. Both sides do it. A running node
-    notices within two seconds.
+    notices within two seconds. For a lab that another one introduced: --accept, or --decline.
     """
-    if sum(given is not None for given in (line, remove, lift)) != 1:
-        raise click.UsageError("give one of: LINE, --remove NAME, --lift NAME", click.get_current_context())
+    if sum(given is not None for given in (line, remove, lift, accept, decline)) != 1:
+        one = "give one of: LINE, --accept NAME, --decline NAME, --remove NAME, --lift NAME"
+        raise click.UsageError(one, click.get_current_context())
     if line is not None:
-        _add(folder, line, replace)
+        _add(folder, line, name, replace)
+    elif accept is not None:
+        _accept(folder, accept, name)
+    elif decline is not None:
+        _decline(folder, decline)
     elif remove is not None:
         _remove(folder, remove)
     elif lift is not None:
         _lift(folder, lift)
 
 
-def _add(folder: Path, line: str, replace: bool) -> None:
+def _add(folder: Path, line: str, name: str | None, replace: bool) -> None:
     from braintorrent.node.lab import ensure_identity
     from braintorrent.node.roster import parse_line
     from braintorrent.node.trusting import trust as put_on_roster
     from braintorrent.storage import StatePaths
 
-    peer, member = parse_line(line)
+    peer, member = parse_line(line, name)
+    _check_name(folder, member.name)
     put_on_roster(StatePaths(folder), ensure_identity(folder), peer, member, replace=replace)
     click.echo(f"{folder}: trusts {member.name} {peer[:7]}")
+
+
+def _check_name(folder: Path, name: str) -> None:
+    """Two labs of one name could not be told apart in any table."""
+    from braintorrent.config import load_peer
+    from braintorrent.errors import ConfigError
+    from braintorrent.node.lab import check_folder
+
+    check_folder(folder)
+    if name == load_peer(folder).name:
+        raise ConfigError(f"{folder}: this lab itself is called {name}; call the other one differently: --name OTHER")
+
+
+def _accept(folder: Path, name: str, called: str | None) -> None:
+    from braintorrent.node.lab import ensure_identity
+    from braintorrent.node.members import pick
+    from braintorrent.node.trusting import heed
+    from braintorrent.protocol.notices import Introduction
+    from braintorrent.storage import StatePaths
+
+    identity, (notice, *others) = ensure_identity(folder), pick(folder, name)
+    if isinstance(notice, Introduction):
+        _check_name(folder, called or notice.name)
+    heed(StatePaths(folder), identity, notice, name=called or "")
+    _refuse(folder, others)
+    verb = "trusts" if isinstance(notice, Introduction) else "has revoked"
+    click.echo(f"{folder}: {verb} {called or name} {notice.peer[:7]}")
+
+
+def _decline(folder: Path, name: str) -> None:
+    from braintorrent.node.members import pick
+
+    found = pick(folder, name)
+    _refuse(folder, found)
+    click.echo(f"{folder}: {len(found)} notice{'s' if len(found) > 1 else ''} about {name} declined")
+
+
+def _refuse(folder: Path, notices: Iterable[Notice]) -> None:
+    from braintorrent.node.lab import ensure_identity
+    from braintorrent.storage import Ledger, StatePaths
+
+    with Ledger(StatePaths(folder).ledger, identity=ensure_identity(folder)) as ledger:
+        for notice in notices:
+            ledger.keep_notice(notice.raw, "refused")
 
 
 def _remove(folder: Path, name: str) -> None:

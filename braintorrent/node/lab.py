@@ -17,6 +17,7 @@ from braintorrent.learning.contract import Learner
 from braintorrent.methods import Method
 from braintorrent.network.address import own_addresses, parse_address
 from braintorrent.node.roster import Roster
+from braintorrent.node.rotating import finish, unfinished
 from braintorrent.protocol.policy import Policy, StopRule
 from braintorrent.records import Identity
 from braintorrent.storage import StateFolder, StatePaths, write_atomically
@@ -60,6 +61,8 @@ class Lab:
             raise ConfigError(fault)
         state = StateFolder(folder)
         try:
+            if unfinished(state):
+                finish(state, federation.id)
             identity = make_identity(state)
             roster = Roster(state.roster)
             method = plugins.load("methods", federation.method.name).create(**federation.method.options)

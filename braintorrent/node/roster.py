@@ -58,14 +58,17 @@ def encode_roster(members: Mapping[str, Member], revoked: Mapping[str, Revoked])
     return _File(members=dict(members), revoked=dict(revoked)).model_dump_json(indent=1).encode()
 
 
-def parse_line(line: str) -> tuple[str, Member]:
-    """(peer id, member) of a line printed by `braintorrent id`; ConfigError says what is missing."""
+def parse_line(line: str, called: str | None = None) -> tuple[str, Member]:
+    """(peer id, member) of a line printed by `braintorrent id`; ConfigError says what is missing.
+
+    called: the member's name, instead of the line's.
+    """
     words = line.split()
     if len(words) not in (2, 3):
         raise ConfigError(
             "a roster line has a name, a peer id, and maybe addresses; paste what `braintorrent id` printed"
         )
-    name, peer, addresses = words[0], words[1], (words[2].split(",") if len(words) == 3 else [])
+    name, peer, addresses = called or words[0], words[1], (words[2].split(",") if len(words) == 3 else [])
     if not is_peer_id(peer):
         raise ConfigError(f"{peer!r} is not a peer id (52 letters a-z and digits 2-7)")
     try:

@@ -172,7 +172,7 @@ def heed(paths: StatePaths, identity: Identity, notice: Notice, *, name: str = "
                 _strike_off(desk, notice.peer, revoked)
             case Rotation() if notice.author in desk.roster.members and notice.peer not in desk.roster.revoked:
                 old = desk.roster.members[notice.author]
-                desk.put("rotated", notice.peer, f"was {short(notice.author)}", old, frozenset([notice.author]))
+                desk.put("followed", notice.peer, f"was {short(notice.author)}", old, frozenset([notice.author]))
         desk.ledger.keep_notice(notice.raw, "accepted")
 
 

@@ -1,0 +1,107 @@
+"""Whom a lab trusts, and whom no more: one picture for people and scripts, beside a running node or without one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from braintorrent.errors import ConfigError
+from braintorrent.node.control import last_status, read_status
+from braintorrent.node.noticing import advice, read_notices, said, waiting
+from braintorrent.node.roster import Roster
+from braintorrent.protocol.notices import Introduction, Revocation
+from braintorrent.records import Identity, short
+from braintorrent.storage import Ledger, StatePaths
+
+
+def members(folder: Path) -> dict[str, Any]:
+    """members, revoked, waiting: lists of what `braintorrent roster --json` shows. Times are Unix seconds, or None."""
+    paths = StatePaths(folder)
+    roster, seen = Roster(paths.roster), _last_seen(folder)
+    trusted = [
+        {
+            "name": m.name, "id": peer, "addresses": list(m.addresses), "since": m.since or None,
+            "vouched": roster.name(m.vouched) if m.vouched else None, "seen": seen.get(peer),
+        }
+        for peer, m in roster.members.items()
+    ]  # fmt: skip
+    revoked = [
+        {"name": r.name, "id": peer, "why": r.why, "since": r.unix, "by": _by(r.by, roster, folder)}
+        for peer, r in roster.revoked.items()
+    ]
+    return {
+        "members": sorted(trusted, key=lambda m: str(m["name"])),
+        "revoked": sorted(revoked, key=lambda r: str(r["name"])),
+        "waiting": [advice(notice, roster) for notice in asked(folder)],
+    }
+
+
+def asked(folder: Path) -> list[Introduction | Revocation]:
+    """The notices that wait for a person, of a folder whose node may run."""
+    paths = StatePaths(folder)
+    if not paths.ledger.exists():
+        return []
+    with Ledger(paths.ledger, read_only=True) as ledger:
+        kept = read_notices(ledger)
+    return waiting(kept, Roster(paths.roster), Identity.load(paths.key).id)
+
+
+def pick(folder: Path, name: str) -> list[Introduction | Revocation]:
+    """What waits about the lab of that name or peer id, the newest first; ConfigError if nothing does, or of several."""
+    roster, found = Roster(StatePaths(folder).roster), asked(folder)
+    about = [notice for notice in found if name in (notice.name, notice.peer, roster.name(notice.peer))]
+    if not about:
+        names = sorted({advice(notice, roster)["name"] for notice in found})
+        raise ConfigError(
+            f"{folder}: nothing waits about {name}; there is advice about: {', '.join(names) or 'nobody'}"
+        )
+    if len({notice.peer for notice in about}) > 1:
+        ids = ", ".join(sorted({notice.peer for notice in about}))
+        raise ConfigError(f"{folder}: {name} is what others call several labs; give the peer id instead: {ids}")
+    return sorted(about, key=lambda notice: -notice.unix_ms)
+
+
+def shown(found: dict[str, Any]) -> Group:
+    """The picture as tables."""
+    table = Table("lab", "id", "since", "introduced by", "last seen", "addresses", box=None, header_style="bold")
+    for m in found["members"]:
+        addresses = Text(", ".join(m["addresses"]))
+        table.add_row(m["name"], short(m["id"]), _day(m["since"]), m["vouched"] or "", _ago(m["seen"]), addresses)
+    parts: list[Any] = [table if found["members"] else Text("nobody is trusted yet")]
+    if found["revoked"]:
+        gone = Table("revoked", "id", "since", "by", "why", box=None, header_style="bold")
+        for r in found["revoked"]:
+            gone.add_row(r["name"], short(r["id"]), _day(r["since"]), r["by"], Text(r["why"]))
+        parts += [Text(), gone]
+    if found["waiting"]:
+        parts += [Text(), *(Text(said(each), "yellow") for each in found["waiting"])]
+    return Group(*parts)
+
+
+def _by(peer: str, roster: Roster, folder: Path) -> str:
+    return "this lab" if peer == Identity.load(StatePaths(folder).key).id else roster.name(peer)
+
+
+def _last_seen(folder: Path) -> dict[str, float]:
+    """Peer -> Unix time it was last heard, as the running node says, or the last one as it ended."""
+    status, now = read_status(folder), time.time()
+    if status is None and (status := last_status(folder)) is not None:
+        now = StatePaths(folder).last_status.stat().st_mtime
+    peers = status["peers"] if status else []
+    return {p["id"]: now - p["heard_seconds_ago"] for p in peers if p["heard_seconds_ago"] is not None}
+
+
+def _day(unix: float | None) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(unix)) if unix else ""
+
+
+def _ago(unix: float | None) -> str:
+    if unix is None:
+        return ""
+    seconds = time.time() - unix
+    return f"{seconds:.0f} s ago" if seconds < 120 else time.strftime("%Y-%m-%d %H:%M", time.localtime(unix))
