@@ -185,11 +185,15 @@ class PeerMachine:
         self._strike_off()
         self._advance(now)
 
-    def noticed(self, notice: Notice, now: float) -> None:
+    def heard(self, notice: Notice, source: str, now: float) -> None:
+        """`source` brought a notice outside of an answer."""
+        hear(self, notice, source)
+        self._advance(now)
+
+    def noticed(self, notice: Notice) -> None:
         """The shell has this notice, its own or of an earlier life: hold it and pass it on."""
         if answered_for(notice, self.roster):
             self.notices.add(notice)
-        self._advance(now)
 
     def _strike_off(self) -> None:
         self.notices.keep_of(self.roster)
@@ -203,11 +207,13 @@ class PeerMachine:
     # ------------------------------------------------------------- events: own work
 
     def merged(
-        self, included: Iterable[str], skipped: Mapping[str, str], now: float, worse: Iterable[str] = ()
-    ) -> None:
+        self, included: Iterable[str], skipped: Mapping[str, str], now: float, worse: Iterable[str] = (),
+        passed: Iterable[str] = (),
+    ) -> None:  # fmt: skip
         """The Merge effect is done. Authors included; authors skipped because of the bytes, with the reason.
 
-        worse: authors whose merge did worse here and was undone.
+        worse: authors whose merge did worse here and was undone; passed: authors whom a method that looks at everyone
+        left out this time.
         """
         merging, self.merging = self.merging, {}
         here = {author: a for author, a in merging.items() if author in self.table.entries}
@@ -217,6 +223,8 @@ class PeerMachine:
             self.table.refuse(here[author], skipped[author])
         for author in here.keys() & set(worse):
             self.table.set_aside(here[author])
+        for author in here.keys() & set(passed):
+            self.table.pass_over(here[author])
         for author, announcement in merging.items():
             if author not in here or self.table.entries[author].held != announcement:
                 self.drop(announcement)  # superseded, refused or struck off meanwhile
@@ -319,7 +327,7 @@ class PeerMachine:
             self.emit(want.Forget(announcement))
 
     def _begin(self, now: float) -> None:
-        candidates = self.table.drawn(self.policy.max_merge, self.rng)
+        candidates = self._drawn()
         if self.newest is None and candidates:
             self._merge(want.Merge(candidates, adopt=True), Step.MERGING, now)
         elif self.newest is None:
@@ -329,14 +337,17 @@ class PeerMachine:
             self._merge_or_train(now)
 
     def _merge_or_train(self, now: float) -> None:
-        candidates = self.table.drawn(self.policy.max_merge, self.rng)
-        below = len(candidates) < self.policy.quorum
+        below = len(self.table.fresh) < self.policy.quorum
         if below and now < self.deadline:
             return
+        candidates = self._drawn()
         if candidates:
             self._merge(want.Merge(candidates, below_quorum=below), Step.MERGING, now)
         else:
             self._train(now, below_quorum=below)
+
+    def _drawn(self) -> tuple[Announcement, ...]:
+        return self.table.drawn(self.policy.max_merge, self.rng, everyone=self.policy.everyone)
 
     def _merge(self, merge: want.Merge, step: Step, now: float) -> None:
         self.merging = {a.author: a for a in merge.candidates}

@@ -32,6 +32,7 @@ class Policy:
     ask_deadline: float = 10.0
     fanout: int | None = None  # None: ask everyone, as in the paper
     max_merge: int = 32
+    everyone: bool = False  # the method merges the newest held model of everyone, once somebody has a newer one
     mean_interval: float | None = None  # None: continuous; else the mean of an exponential clock
     quorum: int = 0
     patience: float = 60.0

@@ -44,6 +44,7 @@ class Entry:
     held: Announcement | None = None
     merged: Version = NOTHING
     worse: Version = NOTHING  # a merge with it did worse here and was undone: no candidate again until it is newer
+    passed: Version = NOTHING  # a method that looks at everyone looked at it and took others: nothing newer any more
     refused: dict[Version, str] = field(default_factory=dict)
     quarantined: set[int] = field(default_factory=set)
     seen: dict[Version, Announcement] = field(default_factory=dict)
@@ -55,6 +56,11 @@ class Entry:
         if self.offers:
             return self.offers[max(self.offers)].announcement
         return self.held
+
+    @property
+    def considered(self) -> Version:
+        """The newest version that a merge has dealt with, one way or the other."""
+        return max(self.merged, self.worse, self.passed)
 
     def usable(self, version: Version) -> bool:
         """Whether this version may be fetched, merged and told."""
@@ -106,7 +112,7 @@ class Table:
 
     def _index(self, author: str, entry: Entry) -> None:
         _file(self.offered, author, bool(entry.offers))
-        _file(self.fresh, author, entry.held is not None and entry.held.version > max(entry.merged, entry.worse))
+        _file(self.fresh, author, entry.held is not None and entry.held.version > entry.considered)
 
     def note(self, announcement: Announcement, source: str) -> Equivocation | None:
         """`source` offers this version. Equivocation if it contradicts what was seen of the same version."""
@@ -156,6 +162,12 @@ class Table:
         entry.worse = max(entry.worse, announcement.version)
         self._index(announcement.author, entry)
 
+    def pass_over(self, announcement: Announcement) -> None:
+        """A merge looked at it and took others; it may be looked at again, beside something newer of anyone."""
+        entry = self.entry(announcement.author)
+        entry.passed = max(entry.passed, announcement.version)
+        self._index(announcement.author, entry)
+
     def refuse(self, announcement: Announcement, reason: str) -> None:
         """Never fetch or merge this version; `reason` is kept."""
         entry, version = self.entry(announcement.author), announcement.version
@@ -191,7 +203,7 @@ class Table:
     def spare(self, authors: Iterable[str]) -> Announcement | None:
         """The oldest version held of these authors that a merge was made with already."""
         entries = (entry for author in authors if (entry := self.entries.get(author)) is not None)
-        spare = (e.held for e in entries if e.held is not None and e.held.version <= max(e.merged, e.worse))
+        spare = (e.held for e in entries if e.held is not None and e.held.version <= e.considered)
         return min(spare, key=lambda a: (a.version, a.author), default=None)
 
     def has_merged(self, announcement: Announcement) -> bool:
@@ -224,15 +236,24 @@ class Table:
         return sorted(held, key=lambda a: a.author)
 
     def candidates(self) -> list[Announcement]:
-        """Held and newer than my last merge of their author, in order of author."""
+        """Held and newer than my last merge that dealt with their author, in order of author."""
         return [a for author in sorted(self.fresh) if (a := self.entries[author].held) is not None]
 
-    def drawn(self, most: int, rng: Random) -> tuple[Announcement, ...]:
-        """The candidates, in order of author; of more than `most`, so many at random."""
-        candidates = self.candidates()
-        if len(candidates) > most:
-            candidates = sorted(rng.sample(candidates, most), key=lambda a: a.author)
-        return tuple(candidates)
+    def drawn(self, most: int, rng: Random, *, everyone: bool = False) -> tuple[Announcement, ...]:
+        """The candidates, in order of author; of more than `most`, so many at random.
+
+        everyone: where there are any, what was merged before and is still held is with them, as far as there is room.
+        """
+        found = self.candidates()
+        if len(found) > most:
+            found = rng.sample(found, most)
+        elif found and everyone:
+            again = [a for a in self.newest_held() if a.author not in self.fresh and self._again(a)]
+            found += rng.sample(again, min(len(again), most - len(found)))
+        return tuple(sorted(found, key=lambda a: a.author))
+
+    def _again(self, announcement: Announcement) -> bool:
+        return announcement.version > self.entries[announcement.author].worse
 
     def holds(self, authors: Iterable[str]) -> dict[str, Version]:
         """What an Ask says about these authors."""
