@@ -2,6 +2,7 @@
 
     POST /v1/hello           without a client certificate: an introduction, see below
                              with one: Hello in, Hello out
+    POST /v1/join            without a client certificate, by a code: see joining.py
     POST /v1/ask             AskMessage in, TellMessage out
     GET  /v1/blobs/DIGEST    the bytes; "Range: bytes=N-" resumes at N
 
@@ -31,8 +32,8 @@ from aiohttp import web
 
 from braintorrent.errors import BadMessage, Gone, Refused, RemoteError
 from braintorrent.network import limits
-from braintorrent.network.buckets import Bucket
-from braintorrent.network.conduct import Conduct
+from braintorrent.network.buckets import Pace
+from braintorrent.network.conduct import Conduct, is_fault
 from braintorrent.network.connection import Connection
 from braintorrent.network.streaming import stream
 from braintorrent.network.tls import admit, certified, shown_certificate
@@ -43,21 +44,23 @@ from braintorrent.records import short
 log = logging.getLogger(__name__)
 
 _BLOB = re.compile(r"/v1/blobs/([0-9a-f]{64})")
-_HELLO, _ASK = ("POST", "/v1/hello"), ("POST", "/v1/ask")
+_HELLO, _ASK, _JOIN = ("POST", "/v1/hello"), ("POST", "/v1/ask"), ("POST", "/v1/join")
 _RANGE = re.compile(r"bytes=(\d{1,15})-")
 _STATUS: dict[type[RemoteError], int] = {BadMessage: 400, Refused: 403, Gone: 404}
-_INNOCENT = ("protocol", "format")  # another release's BadMessage
-_FAULTS = ("too-large", "slow", "range", "path", "flood")  # and of the declined ones, what no sound peer does
+_FAULTS = ("too-large", "slow", "range", "path", "flood")  # of what is declined, what no sound peer does
 
 
 class Handlers(Protocol):
-    """What the server asks of the node. Quick and synchronous: it runs on the event loop."""
+    """What the server asks of the node. Quick and, but for a join, synchronous: it runs on the event loop."""
 
     def trusted(self, peer: str) -> bool:
         """Whether `peer` is on the roster now."""
 
     def hello(self, caller: str, hello: Hello) -> Hello:
         """Answer a hello, or raise Refused: its reason and detail travel to the caller."""
+
+    async def join(self, body: bytes) -> bytes:
+        """Answer a request to join of any bytes, or raise what is wrong with it."""
 
     def ask(self, caller: str, ask: AskMessage) -> TellMessage:
         """Answer an ask, or raise Refused (reason "hello": none came first in this process's life)."""
@@ -77,12 +80,10 @@ class Declined(RemoteError):
 class Answers:
     """Answers requests until `closing` is set. received, sent: body bytes by peer id.
 
-    context: the listener's, into which introductions go. bytes_per_second: to each peer, None without bound.
+    context: the listener's, into which introductions go.
     """
 
-    def __init__(
-        self, handlers: Handlers, context: ssl.SSLContext, conduct: Conduct, bytes_per_second: float | None
-    ) -> None:
+    def __init__(self, handlers: Handlers, context: ssl.SSLContext, conduct: Conduct, pace: Pace) -> None:
         self.received: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.streams: Counter[str] = Counter()
@@ -91,15 +92,7 @@ class Answers:
         self.quiet = asyncio.Event()  # set while there are none
         self.quiet.set()
         self.threads = ThreadPoolExecutor(2, thread_name_prefix="serve")
-        self._handlers, self._context, self._conduct = handlers, context, conduct
-        self._bytes_per_second = bytes_per_second
-        self._requests: dict[str, Bucket] = {}
-        self._bytes: dict[str, Bucket] = {}
-
-    def forget(self, peer: str) -> None:
-        """`peer` is off the roster."""
-        self._requests.pop(peer, None)
-        self._bytes.pop(peer, None)
+        self._handlers, self._context, self._conduct, self._pace = handlers, context, conduct, pace
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to any request of anyone."""
@@ -117,7 +110,7 @@ class Answers:
         except RemoteError as error:
             status = error.status if isinstance(error, Declined) else _STATUS.get(type(error), 400)
             response = _response(status, encode_error(error.reason, error.detail))
-            if caller and _is_fault(error):
+            if caller and (is_fault(error) or (isinstance(error, Declined) and error.reason in _FAULTS)):
                 self._conduct.offend(caller, f"{error.reason}: {error.detail}")
             return response if caller and error.reason != "banned" else _last(response)
         except ConnectionError:  # the caller is gone
@@ -132,9 +125,12 @@ class Answers:
                 self.quiet.set()
 
     async def _introduce(self, request: web.BaseRequest) -> web.StreamResponse:
-        if (request.method, request.raw_path) != _HELLO:
-            raise Refused("only a hello may come without a certificate", reason="anonymous")
+        route = request.method, request.raw_path
+        if route not in (_HELLO, _JOIN):
+            raise Refused("only a hello, or a join, may come without a certificate", reason="anonymous")
         self._check_open()
+        if route == _JOIN:
+            return _response(200, await self._handlers.join(await self._body(request, limits.JOIN_BYTES, None)))
         der = await self._body(request, limits.CERTIFICATE_BYTES, None)
         self._check_roster(certified(der))
         log.debug("%s introduced its certificate", short(admit(self._context, der)))
@@ -145,7 +141,7 @@ class Answers:
         self._check_open()
         if (ban := self._conduct.banned(caller)) is not None:
             raise Declined(429, "banned", ban)
-        await self._pace(caller)
+        await self._wait(caller)
         route = request.method, request.raw_path
         if route == _HELLO:
             hello = decode_hello(await self._body(request, limits.HELLO_BYTES, caller))
@@ -166,12 +162,9 @@ class Answers:
         if not self._handlers.trusted(peer):
             raise Refused("the peer asked does not have the caller on its roster", reason="roster")
 
-    async def _pace(self, caller: str) -> None:
-        """Let a caller wait that sends many requests; one that sends them all at once is flooding."""
-        bucket = self._requests.setdefault(caller, Bucket(limits.REQUESTS_PER_SECOND, limits.REQUESTS))
-        wait = bucket.draw(1, asyncio.get_running_loop().time())
-        if wait > limits.REQUEST_WAIT:
-            bucket.put_back(1)
+    async def _wait(self, caller: str) -> None:
+        wait = self._pace.request(caller)
+        if wait is None:
             raise Declined(429, "flood", f"more than {limits.REQUESTS_PER_SECOND} requests a second")
         if wait:
             await asyncio.sleep(wait)
@@ -211,18 +204,8 @@ class Answers:
             os.close(descriptor)
 
     def _sent(self, caller: str, size: int) -> float:
-        """Count blob bytes sent to `caller`; seconds until more may follow."""
         self.sent[caller] += size
-        if self._bytes_per_second is None:
-            return 0.0
-        bucket = self._bytes.setdefault(caller, Bucket(self._bytes_per_second, limits.BLOCK))
-        return bucket.draw(size, asyncio.get_running_loop().time())
-
-
-def _is_fault(error: RemoteError) -> bool:
-    if isinstance(error, BadMessage):
-        return error.reason not in _INNOCENT
-    return isinstance(error, Declined) and error.reason in _FAULTS
+        return self._pace.sent(caller, size)
 
 
 def _response(status: int, body: bytes) -> web.Response:

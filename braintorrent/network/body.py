@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar, cast
 from braintorrent.errors import BadMessage, Unreachable
 from braintorrent.network import limits
 from braintorrent.network.address import Address
+from braintorrent.network.dialling import Dialling
 from braintorrent.network.wire import fault, line
 
 T = TypeVar("T")
@@ -36,19 +37,23 @@ class Unanswered(Exception):
     """The connection broke before the answer's head: the other side may not know our certificate."""
 
 
-async def dial(address: Address) -> socket.socket:
-    """A plain connection; Unreachable or TimeoutError if nobody is there."""
+async def dial(address: Address, dialling: Dialling) -> socket.socket:
+    """A plain connection; Unreachable or TimeoutError if nobody is there, or nobody may be looked for."""
     loop, trouble = asyncio.get_running_loop(), "no such host"
     async with asyncio.timeout(limits.HANDSHAKE_SECONDS):
         try:
             found = await loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
         except OSError as error:
             raise Unreachable(f"{address}: {line(error)}") from None
-        for family, kind, _, _, where in found:
-            plain = socket.socket(family, kind)
+        for one in found:
+            try:
+                plain = dialling.open(one)
+            except OSError as error:
+                trouble = line(error)
+                continue
             plain.setblocking(False)
             try:
-                await loop.sock_connect(plain, where)
+                await loop.sock_connect(plain, one[-1])
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else the request waits for an ACK
                 return plain
             except OSError as error:
@@ -126,7 +131,9 @@ class Download:
             if self._start:
                 request.putheader("Range", f"bytes={self._start}-")
             request.endheaders()
-            return request.getresponse()
+            response = request.getresponse()
+            tls.left = None
+            return response
         except (TimeoutError, ssl.SSLCertVerificationError):
             raise
         except (http.client.RemoteDisconnected, OSError) as error:
@@ -170,6 +177,7 @@ class _Tls(io.RawIOBase):
         self._socket, self._buffer = connection, memoryview(bytearray(limits.BLOCK))
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out)
+        self.left: int | None = limits.HEAD_BYTES  # that an answer may yet take before its body; None in the body
         self._do(self._tls.do_handshake)
         self.certificate = self._tls.getpeercert(binary_form=True)
 
@@ -177,6 +185,15 @@ class _Tls(io.RawIOBase):
         return True
 
     def readinto(self, view: memoryview) -> int:  # type: ignore[override]
+        if self.left is not None:
+            if not self.left:
+                raise http.client.HTTPException(f"an answer's head of more than {limits.HEAD_BYTES} bytes")
+            view = view[: self.left]
+            self.left -= (got := self._read(view))
+            return got
+        return self._read(view)
+
+    def _read(self, view: memoryview) -> int:
         return cast("int", self._do(lambda: self._tls.read(len(view), view)))  # its annotation forgets the buffer
 
     def sendall(self, data: bytes) -> None:

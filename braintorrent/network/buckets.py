@@ -1,8 +1,11 @@
-"""A token bucket: what somebody may do at once, and how fast it comes back."""
+"""Token buckets: what somebody may do at once, and how fast it comes back."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
+
+from braintorrent.network import limits
 
 
 @dataclass(slots=True)
@@ -39,3 +42,33 @@ class Bucket:
         if self._at is not None:
             self._level = min(self.burst, self._level + max(0.0, now - self._at) * self.rate)
         self._at = now
+
+
+class Pace:
+    """How fast each peer is served: requests, and blob bytes where `bytes_per_second` sets a bound."""
+
+    def __init__(self, bytes_per_second: float | None) -> None:
+        self._bytes_per_second = bytes_per_second
+        self._requests: dict[str, Bucket] = {}
+        self._bytes: dict[str, Bucket] = {}
+
+    def request(self, peer: str) -> float | None:
+        """Seconds to wait before answering one more; None if it sends them all at once: that is a flood."""
+        bucket = self._requests.setdefault(peer, Bucket(limits.REQUESTS_PER_SECOND, limits.REQUESTS))
+        wait = bucket.draw(1, time.monotonic())
+        if wait > limits.REQUEST_WAIT:
+            bucket.put_back(1)
+            return None
+        return wait
+
+    def sent(self, peer: str, size: int) -> float:
+        """Seconds to wait after `size` blob bytes."""
+        if self._bytes_per_second is None:
+            return 0.0
+        bucket = self._bytes.setdefault(peer, Bucket(self._bytes_per_second, limits.BLOCK))
+        return bucket.draw(size, time.monotonic())
+
+    def forget(self, peer: str) -> None:
+        """`peer` is off the roster."""
+        self._requests.pop(peer, None)
+        self._bytes.pop(peer, None)

@@ -20,34 +20,45 @@ import asyncio
 import http.client
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
+from typing import TypeVar
 
 import aiohttp
 
 from braintorrent.errors import BadMessage, Refused, Unreachable
 from braintorrent.network import limits
 from braintorrent.network.body import Sink, Unanswered
+from braintorrent.network.conduct import Conduct, is_fault
+from braintorrent.network.dialling import Dialling
 from braintorrent.network.remote import Remote, check, look, read, stranger
 from braintorrent.network.wire import Hello, decode_hello, decode_tell, encode_ask, encode_hello, line
 from braintorrent.protocol.messages import AskMessage, TellMessage
 from braintorrent.records import Identity, digest, short
 
+T = TypeVar("T")
+
 
 class Client:
     """Calls other peers as `identity`; use as `async with Client(...)`. `trusted` is asked before each request.
 
+    dialling: where it calls. conduct: where faults of answers are noted; who is banned is not called.
     received, sent: body bytes by peer id. Every method raises RemoteErrors only, beside what a sink raises.
     """
 
-    def __init__(self, identity: Identity, trusted: Callable[[str], bool]) -> None:
+    def __init__(
+        self, identity: Identity, trusted: Callable[[str], bool], *, dialling: Dialling | None = None,
+        conduct: Conduct | None = None,
+    ) -> None:  # fmt: skip
+        self.dialling = dialling or Dialling()
         self.received: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self._identity = identity
-        self._trusted = trusted
+        self._trusted, self._conduct = trusted, conduct or Conduct()
         self._remotes: dict[str, Remote] = {}
         self._threads = ThreadPoolExecutor(limits.FETCHES, thread_name_prefix="fetch")
 
@@ -68,22 +79,26 @@ class Client:
 
     async def forget(self, peer: str) -> None:
         """Drop all connections to `peer`, downloads included: it left the roster. Harmless if there are none."""
+        self.dialling.forget(peer)
         remote = self._remotes.pop(peer, None)
         if remote is not None:
             await remote.close()
 
     async def identify(self, address: str) -> str:
         """The peer id behind `address`: its handshake proves that key, and says nothing of the roster."""
-        return (await look(address))[0]
+        return (await look(address, self.dialling))[0]
 
     async def hello(self, peer: str, address: str, hello: Hello) -> Hello:
         """Say hello and return the answer; Refused carries the other side's reason and detail."""
         body, seconds = encode_hello(hello), limits.HELLO_SECONDS
-        return decode_hello(await self._post(peer, address, "/v1/hello", body, seconds, limits.HELLO_BYTES))
+        return await self._post(peer, address, "/v1/hello", body, seconds, limits.HELLO_BYTES, decode_hello)
 
     async def ask(self, peer: str, address: str, ask: AskMessage, deadline: float) -> TellMessage:
-        """Ask, and return what `peer` tells within `deadline` seconds."""
-        return decode_tell(await self._post(peer, address, "/v1/ask", encode_ask(ask), deadline, limits.TELL_BYTES))
+        """Ask, and return what `peer` tells within `deadline` seconds, without addresses that nobody should dial."""
+        body, cap = encode_ask(ask), limits.TELL_BYTES
+        tell = await self._post(peer, address, "/v1/ask", body, deadline, cap, decode_tell)
+        found = {p: tuple(filter(self.dialling.plausible, claimed)) for p, claimed in tell.addresses.items()}
+        return replace(tell, addresses=found)
 
     async def fetch(self, peer: str, address: str, blob: str, size: int, sink: Sink, offset: int = 0) -> None:
         """Bytes `offset` to `size` of a blob into `sink`, which checks them. Gone if the peer has it no more.
@@ -103,17 +118,19 @@ class Client:
         seconds = limits.STALL_SECONDS + size_cap / limits.BYTES_PER_SECOND
         async with self._exchange(peer, address, seconds, "GET", f"/v1/blobs/{blob}") as response:
             data = await self._read(response.content, peer, size_cap)
-        if digest(data) != blob:
-            raise BadMessage(f"{short(peer)} sent other bytes than blob {blob[:16]}", reason="digest")
+            if digest(data) != blob:
+                raise BadMessage(f"{short(peer)} sent other bytes than blob {blob[:16]}", reason="digest")
         return data
 
     def _count(self, peer: str, received: int) -> None:
         self.received[peer] += received
 
-    async def _post(self, peer: str, address: str, path: str, body: bytes, seconds: float, cap: int) -> bytes:
+    async def _post(
+        self, peer: str, address: str, path: str, body: bytes, seconds: float, cap: int, decode: Callable[[bytes], T]
+    ) -> T:
         async with self._exchange(peer, address, seconds, "POST", path, body=body) as response:
             self.sent[peer] += len(body)
-            return await self._read(response.content, peer, cap)
+            return decode(await self._read(response.content, peer, cap))
 
     async def _read(self, content: aiohttp.StreamReader, peer: str, cap: int) -> bytes:
         data = await read(content, cap)
@@ -134,26 +151,42 @@ class Client:
 
     @asynccontextmanager
     async def _reaching(self, peer: str, address: str, seconds: float) -> AsyncIterator[Remote]:
-        """A trusted peer for one request of at most `seconds`; every fault of it as a RemoteError."""
+        """A trusted peer for one request of at most `seconds`; every fault of it as a RemoteError, and noted."""
         if not self._trusted(peer):
             await self.forget(peer)
             raise Refused(f"{short(peer)} is not on this peer's roster", reason="roster")
+        if (ban := self._conduct.banned(peer)) is not None:
+            raise Unreachable(f"{short(peer)} is not called: {ban}", reason="banned")
+        self.dialling.check(peer, address)
         try:
-            async with asyncio.timeout(seconds):
-                yield self._remotes.get(peer) or await self._meet(peer, address)
-        except TimeoutError:
-            raise Unreachable(f"{short(peer)} at {address} gave no complete answer in time") from None
-        except (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError):
-            raise stranger(peer, address) from None
-        except (aiohttp.ClientResponseError, http.client.HTTPException) as error:
-            raise BadMessage(f"{short(peer)} at {address} does not speak HTTP: {line(error)}", reason="http") from None
-        except (aiohttp.ClientError, Unanswered, ConnectionError, UnicodeError) as error:
-            raise Unreachable(f"{short(peer)} at {address}: {line(error)}") from None
+            with _translating(peer, address):
+                async with asyncio.timeout(seconds):
+                    yield self._remotes.get(peer) or await self._meet(peer, address)
+        except BadMessage as error:
+            if is_fault(error):
+                self._conduct.offend(peer, f"{error.reason}: {error.detail}")
+            raise
+        self.dialling.worked(peer, address)
 
     async def _meet(self, peer: str, address: str) -> Remote:
-        answering, der = await look(address)
+        answering, der = await look(address, self.dialling)
         if answering != peer:
             raise stranger(peer, address)
         if peer not in self._remotes:  # another task may have met it meanwhile
-            self._remotes[peer] = Remote(self._identity, der)
+            self._remotes[peer] = Remote(self._identity, der, self.dialling)
         return self._remotes[peer]
+
+
+@contextmanager
+def _translating(peer: str, address: str) -> Iterator[None]:
+    """What libraries raise, as RemoteErrors."""
+    try:
+        yield
+    except TimeoutError:
+        raise Unreachable(f"{short(peer)} at {address} gave no complete answer in time") from None
+    except (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError):
+        raise stranger(peer, address) from None
+    except (aiohttp.ClientResponseError, http.client.HTTPException) as error:
+        raise BadMessage(f"{short(peer)} at {address} does not speak HTTP: {line(error)}", reason="http") from None
+    except (aiohttp.ClientError, Unanswered, ConnectionError, UnicodeError) as error:
+        raise Unreachable(f"{short(peer)} at {address}: {line(error)}") from None

@@ -12,12 +12,20 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from braintorrent.errors import BadMessage, RemoteError
 from braintorrent.network import limits
 from braintorrent.network.buckets import Bucket
 from braintorrent.network.wire import clean
 from braintorrent.records import short
 
 log = logging.getLogger(__name__)
+
+INNOCENT = ("protocol", "format")  # reasons of a BadMessage from another release
+
+
+def is_fault(error: RemoteError) -> bool:
+    """Whether it is misbehaviour that a message was bad, rather than another release."""
+    return isinstance(error, BadMessage) and error.reason not in INNOCENT
 
 
 @dataclass(slots=True)

@@ -35,6 +35,7 @@ JOIN_FAILURE_SECONDS = 1.0  # until one more
 # HTTP.
 LINE_BYTES = 2 * KIB  # request or status line, and each header; ours stay below 200
 HEADERS = 32  # headers in one message; ours have at most 6
+HEAD_BYTES = 16 * KIB  # of an answer that a blob follows, "100 Continue" again and again included
 CONNECTIONS = 256  # accepted at once; asyncio holds 256 KiB for each TLS connection
 CONNECTIONS_PER_PEER = 16  # with one known key: one for asks, FETCHES at most; the oldest makes room
 STRANGERS = 64  # of all, without a known key (yet): handshakes in hand hold up the loop for 0.1 s at most
@@ -59,6 +60,10 @@ BYTES_PER_SECOND = 32 * KIB  # slower over a BLOCK, and the peer is stuck rather
 # Discovery.
 SIGHTINGS = 1024  # mDNS names believed at once; a flood of records costs no more
 LOOKUPS = 32  # mDNS names being resolved at once
+
+# Dialling.
+DIALS = 32  # at unproven addresses of one peer at once: all it may claim, four times over
+DIAL_SECONDS = 2.0  # until one more
 
 # Conduct.
 FAULTS = 8  # forgiven at once: a lab with a bug should read about it before it is shut out

@@ -63,7 +63,9 @@ class Remote:
     async def _pour(
         self, address: str, path: str, start: int, end: int, sink: Sink, threads: Executor, count: Callable[[int], None]
     ) -> None:
-        download = Download(await dial(dialable(address), self._dialling), self._context, self._certificate, path, start, end)
+        download = Download(
+            await dial(dialable(address), self._dialling), self._context, self._certificate, path, start, end
+        )
         self._downloads.add(download)
         try:
             await pour(download, sink, threads, count)
@@ -102,9 +104,10 @@ class _Pinned(aiohttp.TCPConnector):
         return connection
 
 
-def pinned_session(pin: bytes, context: ssl.SSLContext) -> aiohttp.ClientSession:
+def pinned_session(pin: bytes, context: ssl.SSLContext, dialling: Dialling | None = None) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=_Pinned(pin, context), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False,
+        connector=_Pinned(pin, context, dialling or Dialling()), cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False, trust_env=False,
         timeout=aiohttp.ClientTimeout(
             total=None, sock_connect=limits.HANDSHAKE_SECONDS, sock_read=limits.STALL_SECONDS
         ),
@@ -113,11 +116,11 @@ def pinned_session(pin: bytes, context: ssl.SSLContext) -> aiohttp.ClientSession
     )  # fmt: skip
 
 
-async def look(address: str, dialling: Dialling) -> tuple[str, bytes]:
+async def look(address: str, dialling: Dialling | None = None) -> tuple[str, bytes]:
     """Peer id and certificate (DER) of whoever answers at `address`; nothing is sent to it but the handshake."""
     try:
         async with asyncio.timeout(limits.HANDSHAKE_SECONDS):
-            plain = await dial(dialable(address), dialling)
+            plain = await dial(dialable(address), dialling or Dialling())
             _, writer = await asyncio.open_connection(sock=plain, ssl=client_context(None, None), server_hostname="")
     except (OSError, UnicodeError) as error:  # a name that cannot be a host name is no address
         raise Unreachable(f"{address}: {line(error)}") from None

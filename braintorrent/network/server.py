@@ -10,6 +10,7 @@ from types import TracebackType
 from braintorrent.network import limits
 from braintorrent.network.address import Address
 from braintorrent.network.answering import Answers, Handlers
+from braintorrent.network.buckets import Pace
 from braintorrent.network.conduct import Conduct
 from braintorrent.network.connection import Http
 from braintorrent.network.listener import Listener
@@ -35,7 +36,8 @@ class Server:
     ) -> None:  # fmt: skip
         self.conduct = conduct or Conduct()
         self._context = server_context(identity, certs)
-        self._answers = Answers(handlers, self._context, self.conduct, bytes_per_second)
+        self._pace = Pace(bytes_per_second)
+        self._answers = Answers(handlers, self._context, self.conduct, self._pace)
         self.received, self.sent = self._answers.received, self._answers.sent
         self._listen = listen
         self._listener: Listener | None = None
@@ -70,7 +72,8 @@ class Server:
     def disconnect(self, peer: str) -> None:
         """Close all connections of `peer` at once, whatever is being said on them: it left the roster."""
         self._opened.callers.disconnect(peer)
-        self._answers.forget(peer)
+        self._pace.forget(peer)
+        self.conduct.forget(peer)
 
     async def close(self, deadline: float = limits.CLOSE_SECONDS) -> None:
         """Refuse new requests (503), let running ones end within `deadline` seconds, then close. Idempotent."""
