@@ -1,0 +1,228 @@
+"""Too much, too slow, or both: what a stranger or a member could use up."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import ssl
+from contextlib import suppress
+
+from braintorrent.network import limits
+from braintorrent.network.wire import encode_ask
+from braintorrent.protocol.messages import AskMessage
+from gallery import Answers, attack
+from gallery.mallory import Answer, Mallory, read_answer, request
+
+ASK = request("POST", "/v1/ask", encode_ask(AskMessage(None, {})))
+BROKEN = (OSError, ssl.SSLError, asyncio.IncompleteReadError, TimeoutError)
+
+
+async def gone(mallory: Mallory, *writers: asyncio.StreamWriter) -> None:
+    for writer in writers:
+        writer.transport.abort()
+
+
+async def crowd(mallory: Mallory, count: int, open_one) -> list[asyncio.StreamWriter]:
+    """Up to `count` connections at once, as many as the victim lets in; an honest peer is heard beside them."""
+
+    async def one() -> asyncio.StreamWriter | None:
+        with suppress(*BROKEN):
+            async with asyncio.timeout(3):
+                return (await open_one())[1]
+        return None
+
+    found = [writer for writer in await asyncio.gather(*(one() for _ in range(count))) if writer is not None]
+    _, seconds = await mallory.scene.ask()
+    assert seconds < 3, "an honest peer waits for the crowd"
+    return found
+
+
+@attack("opens 600 connections from one address and says nothing", named="let go", member=False)
+async def half_open_connections(mallory: Mallory) -> Answers:
+    held = await crowd(mallory, 600, mallory.plain)
+    for writer in held:
+        writer.transport.abort()
+    return ["let go"]
+
+
+@attack("opens 400 connections from a hundred addresses and says nothing", named="let go", member=False)
+async def half_open_connections_from_many_addresses(mallory: Mallory) -> Answers:
+    net = mallory.host.rsplit(".", 1)[0]
+    hosts = iter([f"{net}.{100 + i % 100}" for i in range(400)])
+    held = await crowd(mallory, 400, lambda: mallory.plain(next(hosts)))
+    for writer in held:
+        writer.transport.abort()
+    return ["let go"]
+
+
+@attack("finishes 200 TLS handshakes and then sends no header", named="let go", member=False)
+async def header_less_connections(mallory: Mallory) -> Answers:
+    context = mallory.context(anonymous=True)
+    held = await crowd(mallory, 200, lambda: mallory.connect(anonymous=True, context=context))
+    for writer in held:
+        writer.transport.abort()
+    return ["let go"]
+
+
+@attack("sends a request's head byte by byte, for ever", named="hung up|408 slow", member=False)
+async def slow_loris(mallory: Mallory) -> Answers:
+    reader, writer = await mallory.connect(anonymous=True)
+    with suppress(*BROKEN):
+        async with asyncio.timeout(10):
+            for byte in b"GET /v1/ask HTTP/1.1\r\n" + b"X: y\r\n" * 30:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0.25)
+                if reader.at_eof():
+                    return ["hung up"]
+    writer.transport.abort()
+    return None
+
+
+@attack("sends a request's body byte by byte, for ever", named="408 slow")
+async def slow_body(mallory: Mallory) -> Answers:
+    await mallory.hello()
+    head = request("POST", "/v1/ask", bytes(1000))[:-1000]
+    answer = await mallory.send(head, *[b"x"] * 20, pause=0.2)
+    return [f"{answer.status} {answer.reason}"]
+
+
+@attack("sends a body that never ends, in chunks and by a false length", named="413 too-large")
+async def endless_body(mallory: Mallory) -> Answers:
+    await mallory.hello()
+    chunked = b"POST /v1/ask HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    got = [
+        await mallory.send(chunked, *[b"10000\r\n" + bytes(1 << 16) + b"\r\n"] * 20),
+        await mallory.send(request("POST", "/v1/ask", bytes(4 << 20))),
+        await mallory.send(request("POST", "/v1/hello", bytes(1 << 20))),
+    ]
+    assert all(a.status in (0, 413) for a in got), got
+    return [f"{a.status} {a.reason}" for a in got]
+
+
+@attack("sends a request whose body says gzip and unpacks to a gigabyte", named="400 bad-message")
+async def content_encoding_bomb(mallory: Mallory) -> Answers:
+    await mallory.hello()
+    bomb = gzip.compress(bytes(30 << 20))[: limits.ASK_BYTES]
+    answer = await mallory.send(request("POST", "/v1/ask", bomb, Content_Encoding="gzip"))
+    return [f"{answer.status} {answer.reason}"]
+
+
+@attack("asks a thousand times as fast as it can", named="429|200 x")
+async def flood_of_asks(mallory: Mallory) -> Answers:
+    await mallory.hello()
+    got: list[Answer] = []
+    with suppress(*BROKEN):
+        reader, writer = await mallory.connect()
+        for _ in range(1000):
+            writer.write(ASK)
+            await writer.drain()
+            got.append(await read_answer(reader))
+        writer.transport.abort()
+    return [f"{a.status} {a.reason or 'x'}" for a in got]
+
+
+@attack("sends thousands of requests down one connection and reads no answer", named="hung up|not read")
+async def pipelined_requests(mallory: Mallory) -> Answers:
+    await mallory.hello()
+    _, writer = await mallory.connect(limit=1)
+    writer.transport.pause_reading()
+    with suppress(*BROKEN):
+        async with asyncio.timeout(3):
+            for _ in range(3000):
+                writer.write(ASK)
+                await writer.drain()
+    writer.transport.abort()
+    return ["not read"]
+
+
+@attack("asks for weights on many connections at once and reads none of them", named="429 busy|hung up")
+async def slow_reader(mallory: Mallory) -> Answers:
+    await mallory.hello()
+    tell, _ = await mallory.scene.ask()
+    newest = next(a for a in tell.announcements if a.author == mallory.scene.id)
+    want, got, held = request("GET", f"/v1/blobs/{newest.content}"), [], []
+    for _ in range(limits.STREAMS_PER_PEER + 4):
+        try:
+            reader, writer = await mallory.connect(limit=1)
+        except BROKEN:
+            got.append("hung up")
+            continue
+        held.append(writer)
+        writer.write(want)
+        with suppress(*BROKEN):
+            head = await asyncio.wait_for(reader.read(12), 2)
+            got.append("429 busy" if b"429" in head else head.decode(errors="replace"))
+        writer.transport.pause_reading()
+    await asyncio.sleep(0.5)
+    for writer in held:
+        writer.transport.abort()
+    return got
+
+
+@attack("asks for ranges that are negative, reversed, many, or past the end", named="416 range")
+async def range_abuse(mallory: Mallory) -> Answers:
+    tell, _ = await mallory.scene.ask()
+    newest = next(a for a in tell.announcements if a.author == mallory.scene.id)
+    got = []
+    for value in ("5", "-5", "1-4", "0-0,1-1,2-2", "9" * 99 + "-", "-", "4-1", "99999999-"):
+        path = f"/v1/blobs/{newest.content}"
+        got.append(await mallory.send(request("GET", path, Range=f"bytes={value}")))
+    assert all((a.status, a.reason) == (416, "range") for a in got), got
+    return [f"{a.status} {a.reason}" for a in got]
+
+
+@attack("asks for blobs by paths instead of digests", named="404 path")
+async def path_tricks(mallory: Mallory) -> Answers:
+    tricks = ("../../state/key", "%2e%2e/%2e%2e/key", "..%2fkey", "/etc/passwd", "A" * 64, "0" * 63, "0" * 65, "", "\\")
+    got = [await mallory.send(request("GET", f"/v1/blobs/{trick}")) for trick in tricks]
+    got += [await mallory.send(request(how, f"/v1/blobs/{'0' * 64}")) for how in ("PUT", "DELETE", "TRACE")]
+    assert all((a.status, a.reason) == (404, "path") for a in got), got
+    return [f"{a.status} {a.reason}" for a in got]
+
+
+@attack("asks for digests by the hundred in the hope that one is here", named="404 gone")
+async def guessed_digests(mallory: Mallory) -> Answers:
+    got = [await mallory.send(request("GET", f"/v1/blobs/{number:064x}")) for number in range(60)]
+    assert not any(a.status == 200 for a in got)
+    return [f"{a.status} {a.reason}" for a in got]
+
+
+@attack("sends heads with lines of megabytes, thousands of headers, two lengths, and noise", named="400|hung up")
+async def hostile_request_headers(mallory: Mallory) -> Answers:
+    heads = [
+        request("GET", "/" + "a" * (4 << 20)), request("GET", "/v1/ask", X="a" * (4 << 20)),
+        request("GET", "/v1/ask", **{f"X{i}": 1 for i in range(5000)}), b"\0" * 100_000 + b"\r\n\r\n",
+        b"POST /v1/ask HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/ask HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 50\r\n\r\n",
+    ]  # fmt: skip
+    got = [await mallory.send(head) for head in heads]
+    assert all(a.status in (0, 400) for a in got), got
+    return [f"{a.status or 'hung up'}" for a in got]
+
+
+@attack("hides a second request in the body of a first, by two lengths that contradict", named="400|hung up|403")
+async def smuggled_request(mallory: Mallory) -> Answers:
+    both = b"POST /v1/hello HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    got = [
+        await mallory.send(both + ASK, anonymous=True),
+        await mallory.send(both + ASK),
+        await mallory.send(request("GET", "/v1/ask", Upgrade="websocket", Connection="Upgrade")),
+    ]
+    assert not any(a.status in (101, 200) for a in got), got
+    return [f"{a.status or 'hung up'} {a.reason}" for a in got]
+
+
+@attack("promises a body, waits for leave to send it, and sends none", named="408 slow|hung up|100")
+async def expected_and_never_sent(mallory: Mallory) -> Answers:
+    head = request("POST", "/v1/ask", bytes(500), Expect="100-continue")[:-500]
+    answer = await mallory.send(head, pause=1.5)
+    return [f"{answer.status or 'hung up'} {answer.reason}"]
+
+
+@attack("introduces itself two hundred times, each on a new connection", named="200 again|429")
+async def introductions_over_and_over(mallory: Mallory) -> Answers:
+    got = []
+    for _ in range(20):
+        got += await asyncio.gather(*(mallory.introduce(force=True) for _ in range(10)))
+    return [f"{a.status} {a.reason or 'again'}" for a in got]

@@ -1,0 +1,147 @@
+"""What is served: weights, headers and records that are not what was announced, or that do harm."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+
+import numpy as np
+
+from braintorrent.protocol.messages import Announcement
+from braintorrent.records import Artifact, Record, digest, encode_record
+from braintorrent.records.canonical import pack
+from braintorrent.records.content import CHUNK_BYTES, chunk_digests
+from gallery import Answers, attack
+from gallery.mallory import Mallory, answer
+from gallery.scene import until
+
+
+async def refused(mallory: Mallory, reason: str, **hooks: object) -> None:
+    """Serve what was offered until the victim has refused the last of it for this reason."""
+    version = str(mallory.offers[-1].version)
+    async with mallory.serving(**hooks):
+        got = await until(lambda: mallory.scene.entry(mallory.id)["refused"].get(version), 15)
+        assert got, (mallory.calls[-5:], mallory.scene.entry(mallory.id))
+    assert mallory.scene.entry(mallory.id)["refused"][version].startswith(reason)
+
+
+def headed(mallory: Mallory, header: bytes) -> bytes:
+    """A blob of the agreed size whose safetensors header is another one."""
+    honest = mallory.weights()
+    return header + honest[len(header) :]
+
+
+def header(mallory: Mallory, change: Callable[[dict], None]) -> bytes:
+    """The honest header, changed, in its own length as far as that goes."""
+    own = mallory.scene.lab.learner.schema.header
+    table = json.loads(own[8:])
+    change(table)
+    text = json.dumps(table, separators=(",", ":")).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+@attack("announces weights of another shape", named='"schema"')
+async def another_schema(mallory: Mallory) -> Answers:
+    mallory.offer(mallory.weights(), schema="0" * 64)
+    return await refused(mallory, "schema")
+
+
+@attack("claims a header of 2^63 bytes in a safetensors file, and of none", named='"schema"')
+async def bomb_sizes_in_safetensors(mallory: Mallory) -> Answers:
+    for counter, length in enumerate((2**63, 2**64 - 1, 0, 1 << 40), 1):
+        mallory.offer(headed(mallory, struct.pack("<Q", length)), counter)
+    return await refused(mallory, "schema")
+
+
+@attack("lets two tensors of a safetensors file overlap", named='"schema"')
+async def overlapping_offsets(mallory: Mallory) -> Answers:
+    def change(table: dict) -> None:
+        table["steps"]["data_offsets"] = table["parameters"]["data_offsets"]
+
+    mallory.offer(headed(mallory, header(mallory, change)))
+    return await refused(mallory, "schema")
+
+
+@attack("points a tensor before the start of its file, and far past its end", named='"schema"')
+async def negative_offsets(mallory: Mallory) -> Answers:
+    for counter, offsets in enumerate(([-8, 0], [2**62, 2**62 + 8], [16, 8]), 1):
+        mallory.offer(headed(mallory, header(mallory, lambda t: t["steps"].update(data_offsets=offsets))), counter)
+    return await refused(mallory, "schema")
+
+
+@attack("publishes weights that are not a number", named='"not-finite"')
+async def nan_weights(mallory: Mallory) -> Answers:
+    mallory.offer(mallory.weights(lambda x: x[7:8].fill(np.nan)))
+    return await refused(mallory, "not-finite")
+
+
+@attack("publishes weights that are infinite, or so large that a sum of them is", named='"not-finite"')
+async def infinite_weights(mallory: Mallory) -> Answers:
+    mallory.offer(mallory.weights(lambda x: x[-1:].fill(-np.inf)))
+    mallory.offer(mallory.weights(lambda x: x.fill(3e38)), 2)
+    return await refused(mallory, "not-finite")
+
+
+@attack("announces a record that is no record", named='"record"')
+async def garbage_record(mallory: Mallory) -> Answers:
+    mallory.offer(mallory.weights(), record=b"\xdd\x7f\xff\xff\xff" + b"\0" * 50)
+    return await refused(mallory, "record")
+
+
+@attack("claims in its record a blob of 32 GiB", named='"record"')
+async def record_of_a_giant(mallory: Mallory) -> Answers:
+    size = 32 << 30
+    chunks = ("0" * 64,) * (size // CHUNK_BYTES)
+    artifact = [["weights", "safetensors", size, "1" * 64, list(chunks)]]
+    mallory.offer(mallory.weights(), record=pack([1, [], artifact, []]))
+    return await refused(mallory, "record")
+
+
+@attack("lists in its record chunks of other bytes than it announced", named='"record"')
+async def record_of_other_bytes(mallory: Mallory) -> Answers:
+    other = mallory.weights(lambda x: x.fill(2))
+    artifact = Artifact(
+        kind="weights", codec="safetensors", size=len(other), digest=digest(other), chunks=tuple(chunk_digests([other]))
+    )
+    mallory.offer(mallory.weights(), record=encode_record(Record(parents=(), artifacts=(artifact,), metrics=())))
+    return await refused(mallory, "record")
+
+
+@attack("serves other bytes than it announced, in one chunk of the blob", named="from m.*(digest|chunk)")
+async def wrong_chunk_bytes(mallory: Mallory) -> Answers:
+    blob = mallory.weights()
+    announced = mallory.offer(blob)
+    mallory.blobs[announced.content] = blob[:-50] + b"\1" * 50
+    return await noted(mallory)
+
+
+@attack("serves other bytes than it announced for the record", named="from m.*digest")
+async def wrong_record_bytes(mallory: Mallory) -> Answers:
+    announced = mallory.offer(mallory.weights())
+    mallory.blobs[announced.record] = b"\0" * len(mallory.blobs[announced.record])
+    return await noted(mallory)
+
+
+@attack("offers a blob of another size than its record says", named="from m.*size")
+async def another_size(mallory: Mallory) -> Answers:
+    announced = mallory.offer(mallory.weights())
+    mallory.blobs[announced.content] += b"\0" * 1000
+    return await noted(mallory)
+
+
+@attack("announces blobs and has none of them", named='"known": "1')
+async def empty_promises(mallory: Mallory) -> Answers:
+    for counter in range(1, 20):
+        mallory.offer(mallory.weights(), counter)
+    mallory.blobs.clear()
+    async with mallory.serving():
+        assert await mallory.called(3, "blobs")
+    return None
+
+
+async def noted(mallory: Mallory) -> None:
+    """Serve until the victim has written down what is wrong with the bytes."""
+    async with mallory.serving():
+        name = f"from {mallory.name}"
+        assert await until(lambda: name in mallory.scene.status()["notes"], 15), mallory.calls

@@ -1,0 +1,87 @@
+"""Where peers live: addresses by gossip and by mDNS, and who answers there."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from braintorrent.network.wire import encode_tell
+from braintorrent.protocol.messages import AskMessage, TellMessage
+from braintorrent.records import Identity
+from gallery import Answers, attack
+from gallery.mallory import Mallory, answer
+from gallery.scene import until
+
+
+@attack("gossips ten thousand addresses of the victim's members, each another", named='"problem"')
+async def ten_thousand_addresses_by_gossip(mallory: Mallory) -> Answers:
+    scene, dice = mallory.scene, random.Random(0)
+    members = [mallory.scene.witness.id, *(friend.id for friend in mallory.friends)]
+    told = 0
+
+    async def gossip(writer: asyncio.StreamWriter) -> None:
+        nonlocal told
+        fakes = {Identity.create().id for _ in range(64 - len(members))} | set(members)
+        places = {p: tuple(f"127.99.{dice.randrange(256)}.{dice.randrange(256)}:9" for _ in range(8)) for p in fakes}
+        told += 8 * len(places)
+        writer.write(answer(200, encode_tell(TellMessage(addresses=places))))
+
+    async with mallory.serving(ask=gossip):
+        assert await until(lambda: told >= 10_000, 25), told
+    assert all(len(p["addresses"]) <= 8 for p in scene.status()["peers"])
+    return None
+
+
+@attack("gossips link-local, multicast, unspecified and broadcast addresses of members", named='"problem"')
+async def addresses_that_are_no_hosts(mallory: Mallory) -> Answers:
+    odd = ("169.254.169.254:80", "224.0.0.251:5353", "0.0.0.0:22", "255.255.255.255:9", "[fe80::1]:80", "[ff02::fb]:1")
+    friend = mallory.friends[0]
+    tell = TellMessage(addresses={friend.id: odd})
+    async with mallory.serving(ask=answer(200, encode_tell(tell))):
+        await mallory.called(2, "ask")
+        assert (await mallory.hello(addresses=odd)).status == 200
+        await asyncio.sleep(0.3)
+    known = str(mallory.scene.entry(friend.id)["addresses"]) + str(mallory.scene.entry(mallory.id)["addresses"])
+    assert not any(place in known for place in odd), known
+    return None
+
+
+@attack("claims in its hello to live where the neighbour, the witness and the victim itself do", named="another peer|ident")
+async def addresses_of_others(mallory: Mallory) -> Answers:
+    scene = mallory.scene
+    there = next(p["addresses"][0] for p in scene.status()["peers"] if p["name"] == "neighbour")
+    assert (await mallory.hello(addresses=(there, "{}:{}".format(*scene.address)))).status == 200
+    assert await mallory.told("identity", 15), scene.entry(mallory.id)
+    return None
+
+
+@attack("says by gossip that a friend lives where itself does, and answers for it", named="another peer|identity")
+async def answering_for_another(mallory: Mallory) -> Answers:
+    friend, mine = mallory.friends[0], []
+
+    async def tell(writer: asyncio.StreamWriter) -> None:
+        writer.write(mallory.tell(addresses={friend.id: tuple(mine)}))
+
+    async with mallory.serving(ask=tell) as address:
+        mine.append(address)
+        assert await until(lambda: "identity" in str(mallory.scene.entry(friend.id)), 10)
+    assert mallory.scene.entry(friend.id)["heard_seconds_ago"] is None
+    return None
+
+
+@attack("makes the victim call a port where something else than a peer answers", named="problem")
+async def calls_to_other_services(mallory: Mallory) -> Answers:
+    got: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.append(await reader.read(1 << 16))
+        writer.write(b"220 smtp ready\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(listen, mallory.host, 0)
+    place = f"{mallory.host}:{server.sockets[0].getsockname()[1]}"
+    assert (await mallory.hello(addresses=(place,))).status == 200
+    assert await until(lambda: got, 10)
+    server.close()
+    assert all(each[:1] == b"\x16" and mallory.id.encode() not in each for each in got), "a TLS greeting, no more"
+    return None

@@ -1,0 +1,82 @@
+"""Every hostile peer of the gallery against one live node, over real sockets.
+
+After each: the node answers an honest peer within a second, its memory is below its cap, its model has nothing
+of the attacker in it, and status, log or an answer names what happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from gallery import ATTACKS, Attack, answers, doors, floods, messages, models, places  # noqa: F401 - they fill ATTACKS
+from gallery.mallory import Mallory
+from gallery.scene import Scene, until
+
+from braintorrent.records import Identity
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and all of 127.0.0.0/8")
+SECONDS = 1.0  # within which an honest peer has its answer
+LARGEST = 8.0  # of any honest parameter: they are of a standard normal distribution
+FRIENDS = 2  # further members that an attacker may bring
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    """The scene, and every attacker with a key and an address of its own."""
+    scene = Scene.set(tmp_path_factory.mktemp("attacks"))
+    crowd: dict[str, Mallory] = {}
+    names = {scene.witness.id: "honest"}
+    for number, attack in enumerate(ATTACKS.values()):
+        mallory = Mallory(scene, f"m{number:02}", f"127.66.{number}.1")
+        mallory.friends = [Mallory(scene, f"m{number:02}-{i}", f"127.66.{number}.{i + 2}") for i in range(FRIENDS)]
+        crowd[attack.name] = mallory
+        names |= {each.id: each.name for each in (mallory, *mallory.friends) if attack.member}
+    scene.admit(names)
+    try:
+        scene.start()
+        yield scene, crowd
+    finally:
+        scene.end()
+
+
+async def prompt(scene: Scene) -> float:
+    """Seconds until an honest peer that comes from nothing has its answer; the best of three, machines being busy."""
+    best = 60.0
+    for _ in range(3):
+        tell, seconds = await scene.ask()
+        assert tell.announcements
+        best = min(best, seconds)
+        if best < SECONDS:
+            break
+    return best
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+async def test_the_node_withstands(gallery, attack: Attack):
+    scene, crowd = gallery
+    mallory = crowd[attack.name]
+    scene.forget_peak()
+    said, before = len(scene.words()), (await scene.model())[0]
+    answers = await asyncio.wait_for(attack.run(mallory), 30) or []
+
+    assert scene.running(), scene.words()[said:]
+    assert await prompt(scene) < SECONDS
+    assert scene.peak() < scene.memory, f"{scene.peak() >> 20} MiB where {scene.memory >> 20} are allowed"
+    assert await until(lambda: scene.status().get("version") not in (before, None)), "it trains no more"
+    ids = {each.id for each in (mallory, *mallory.friends)}
+    weights = scene.merged()
+    assert all(weights.get(peer, 0.0) <= attack.share for peer in ids), weights
+    _, parameters, authors = await scene.model()
+    assert np.isfinite(parameters).all()
+    assert np.abs(parameters).max() < LARGEST
+    assert attack.share or not authors & ids
+    status = scene.status()
+    lines = [p for p in status["peers"] if p["id"] in ids]
+    evidence = "\n".join([*answers, json.dumps(lines), json.dumps(status["notes"]), scene.words()[said:]])
+    assert re.search(attack.named, evidence), evidence
+    assert "Traceback" not in scene.words()[said:], scene.words()[said:]
