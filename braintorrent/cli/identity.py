@@ -46,11 +46,7 @@ def id(folder: Path, as_json: bool) -> None:
     default=Path("."),
     help="The peer folder (default: here).",
 )
-@click.option(
-    "--replace",
-    is_flag=True,
-    help="Take LINE also if its name has another id here, its id another name, or it was revoked.",
-)
+@click.option("--replace", is_flag=True, help="Take LINE also if its name or id is taken here, or it was revoked.")
 @click.option("--name", metavar="NAME", help="What to call the lab of LINE, or of --accept, here.")
 @click.option("--remove", metavar="NAME", help="Take the trust in the peer called NAME back, and tell nobody.")
 @click.option("--lift", metavar="NAME", help="End the quarantine of the peer called NAME, which signed two contents.")

@@ -66,6 +66,8 @@ class Lab:
             identity = make_identity(state)
             roster = Roster(state.roster)
             method = plugins.load("methods", federation.method.name).create(**federation.method.options)
+            for fault in method_faults(method, federation.method.name, peer, where):
+                raise ConfigError(fault)
             learner = bring(federation, peer, folder, method, state.split)
             start = learner.weights().digest
             facts = {"start.weights": start, "task.schema": learner.schema.digest, **getattr(learner, "facts", {})}
@@ -99,12 +101,21 @@ def address_faults(peer: Peer, where: Path | str) -> Iterator[str]:
                 yield f"{where}: {key}: {address}: port 0 cannot be dialled"
 
 
-def policy(peer: Peer) -> Policy:
-    """The protocol's knobs from peer.toml."""
+def method_faults(method: Method, name: str, peer: Peer, where: Path | str) -> Iterator[str]:
+    """Each option of peer.toml under which the agreed method could never do what it is for, in words."""
+    least = max(method.needs.candidates, method.needs.adopting)
+    if least > peer.timing.max_merge:
+        yield f"{where}: timing.max_merge: {peer.timing.max_merge} is too few for method {name}: it needs {least} others"
+    if peer.gates.max_share < 1 and type(method).combine is not Method.combine:
+        yield f"{where}: gates.max_share: method {name} counts all labs alike, whatever they claim; leave it out"
+
+
+def policy(peer: Peer, method: Method) -> Policy:
+    """The protocol's knobs from peer.toml, and what the method wants of it."""
     t, s = peer.timing, peer.stop
     return Policy(
         ask_every=t.ask_every, ask_deadline=t.ask_deadline, fanout=None if t.fanout == "all" else t.fanout,
-        max_merge=t.max_merge, mean_interval=t.interval if t.cadence == "poisson" else None, quorum=t.quorum,
+        max_merge=t.max_merge, everyone=method.needs.everyone, mean_interval=t.interval if t.cadence == "poisson" else None, quorum=t.quorum,
         patience=t.patience, alone_after=t.alone_after, linger=t.linger,
         stop=StopRule(s.versions, s.minutes, s.target, s.patience),
     )  # fmt: skip

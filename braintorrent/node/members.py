@@ -52,7 +52,7 @@ def asked(folder: Path) -> list[Introduction | Revocation]:
 
 
 def pick(folder: Path, name: str) -> list[Introduction | Revocation]:
-    """What waits about the lab of that name or peer id, the newest first; ConfigError if nothing does, or of several."""
+    """What waits about the lab of that name or peer id, the newest first; ConfigError without, or of several."""
     roster, found = Roster(StatePaths(folder).roster), asked(folder)
     about = [notice for notice in found if name in (notice.name, notice.peer, roster.name(notice.peer))]
     if not about:

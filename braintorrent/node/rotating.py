@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from braintorrent.config import federation_path, load_federation
-from braintorrent.node.lab import check_folder
 from braintorrent.protocol.notices import Introduction, Revocation, Rotation
 from braintorrent.protocol.version import Version
 from braintorrent.records import Identity, digest, sign_announcement
@@ -24,7 +23,6 @@ from braintorrent.storage.proving import ROTATED
 
 def rotate(folder: Path) -> tuple[str, str]:
     """Give the lab in a peer folder a new key. (old peer id, new peer id). BusyError while a node runs there."""
-    check_folder(folder)
     federation = load_federation(federation_path(folder)).id
     with StateFolder(folder) as state:
         old = Identity.load(state.key)

@@ -86,7 +86,7 @@ class _Rotation(_Fields):
 _KINDS: dict[str, type[_Fields]] = {
     "introduction": _Introduction, "revocation": _Revocation, "rotation": _Rotation,
 }  # fmt: skip
-N = TypeVar("N", Introduction, Revocation)
+N = TypeVar("N", bound=Introduction | Revocation)
 
 
 def sign_notice(identity: Identity, notice: N) -> N:
@@ -114,7 +114,8 @@ def prove(first: Announcement, second: Announcement) -> Proof:
 
 def open_notice(raw: bytes) -> Notice:
     """Verify bytes and return their notice; BadMessage with a reason otherwise."""
-    match unpack(raw, MAX_NOTICE_BYTES):
+    body: Any = unpack(raw, MAX_NOTICE_BYTES)
+    match body:
         case [int(fmt), bytes(first), bytes(second)]:
             if type(fmt) is not int or fmt != FORMAT:
                 raise BadMessage(f"a proof of format {fmt}; this release reads {FORMAT}", reason="format")
@@ -129,20 +130,19 @@ def open_notice(raw: bytes) -> Notice:
         fields = model.model_validate(dict(zip(model.model_fields, values[1:], strict=True)))
     except ValidationError as error:
         raise BadMessage(f"notice of {values[0]}: {error.errors()[0]['loc'][0]} is out of bounds") from None
-    return _opened(raw, author, fields)
-
-
-def _opened(raw: bytes, author: str, f: Any) -> Notice:
-    if isinstance(f, _Rotation):
-        verify(f.key, f.signature, _new_key_signs(author, f.federation, f.unix_ms))
-        notice: Notice = Rotation(f.federation, author, peer_id(f.key), f.unix_ms, raw)
-    elif isinstance(f, _Revocation):
-        notice = Revocation(f.federation, author, f.peer, f.name, f.why, f.unix_ms, raw)
-    else:
-        notice = Introduction(f.federation, author, f.peer, f.name, f.addresses, f.unix_ms, raw)
+    notice = _opened(raw, author, fields)
     if notice.peer == author:
         raise BadMessage("a notice of a lab about itself")
     return notice
+
+
+def _opened(raw: bytes, author: str, f: Any) -> Introduction | Revocation | Rotation:
+    if isinstance(f, _Rotation):
+        verify(f.key, f.signature, _new_key_signs(author, f.federation, f.unix_ms))
+        return Rotation(f.federation, author, peer_id(f.key), f.unix_ms, raw)
+    if isinstance(f, _Revocation):
+        return Revocation(f.federation, author, f.peer, f.name, f.why, f.unix_ms, raw)
+    return Introduction(f.federation, author, f.peer, f.name, f.addresses, f.unix_ms, raw)
 
 
 def _opened_proof(raw: bytes, first: Announcement, second: Announcement) -> Proof:
