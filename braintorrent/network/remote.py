@@ -105,6 +105,7 @@ class _Pinned(aiohttp.TCPConnector):
 
 
 def pinned_session(pin: bytes, context: ssl.SSLContext, dialling: Dialling | None = None) -> aiohttp.ClientSession:
+    """A session whose connections all end at the holder of the certificate `pin` (DER)."""
     return aiohttp.ClientSession(
         connector=_Pinned(pin, context, dialling or Dialling()), cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False, trust_env=False,
