@@ -76,7 +76,7 @@ async def _greet(context: Context, peer: str, address: str, mine: tuple[str, ...
     if trouble is not None:
         raise trouble
     context.greeted[peer] = theirs.name
-    for hint in theirs.addresses:
+    for hint in filter(context.client.dialling.plausible, theirs.addresses):
         context.machine.sighted(peer, hint, context.now)
 
 

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 from braintorrent.contracts import Trained
 from braintorrent.errors import StorageFull
 from braintorrent.network.client import Client
+from braintorrent.network.conduct import Conduct
 from braintorrent.node.board import Board
+from braintorrent.node.gating import Gates
 from braintorrent.node.lab import Lab
 from braintorrent.node.lineage import Ancestry
 from braintorrent.protocol.machine import PeerMachine
@@ -85,6 +87,8 @@ class Context:
     pump: Callable[[], None]
     pending: Pending
     board: Board
+    conduct: Conduct = field(default_factory=Conduct)
+    part: Callable[[str], object] = lambda peer: None  # end all connections with a peer that left the roster
     worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "learner"))
     halt: threading.Event = field(default_factory=threading.Event)
     activity: Activity = field(default_factory=Activity)
@@ -109,6 +113,11 @@ class Context:
     def ancestry(self) -> Ancestry:
         """What is known of where models came from."""
         return Ancestry(self.ledger, self.blobs.path)
+
+    @cached_property
+    def gates(self) -> Gates:
+        """What a model must pass before it is merged here."""
+        return Gates(self.lab.peer.gates, self.ledger)
 
     @cached_property
     def accumulator(self) -> Weights:

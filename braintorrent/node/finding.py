@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from braintorrent.errors import FormatError, RemoteError
+from braintorrent.network.address import own_addresses, parse_address
 from braintorrent.network.client import Client
+from braintorrent.network.dialling import is_loopback
 from braintorrent.node.asking import in_words
 from braintorrent.node.context import Context, log
+from braintorrent.node.lab import Lab
 from braintorrent.protocol.steps import Step
 from braintorrent.records import short
 
@@ -19,6 +23,8 @@ STATIC_EVERY = 15.0  # seconds between attempts at a static address that nobody 
 
 def sighted(context: Context, peer: str, address: str) -> None:
     """Somebody was seen. Strangers are remembered, since people may trust them a moment later."""
+    if not context.client.dialling.plausible(address):
+        return
     if peer not in context.lab.roster.ids and len(context.strangers) < MAX_STRANGERS:
         context.strangers[peer] = address
     context.tell(lambda now: context.machine.sighted(peer, address, now))
@@ -31,6 +37,17 @@ def knocked(context: Context, peer: str) -> None:
         text = f'asked and is not on the roster; if you know it: braintorrent trust "NAME {peer}"'
         context.notes[what] = text
         log.info("%s %s", short(peer), text)
+
+
+def nearby(lab: Lab) -> Callable[[], bool]:
+    """Asks whether labs live on this machine: this one listens on loopback, or its people wrote such an address."""
+    here = {str(address) for address in (*lab.peer.peers, *own_addresses(parse_address(lab.peer.listen)))}
+
+    def answer() -> bool:
+        hints = (a for member in lab.roster.members.values() if not member.vouched for a in member.addresses)
+        return any(is_loopback(parse_address(address).host) for address in (*here, *hints))
+
+    return answer
 
 
 async def watch_roster(context: Context) -> None:
@@ -46,6 +63,7 @@ async def watch_roster(context: Context) -> None:
 
 def follow_roster(context: Context) -> None:
     """Act on the roster file if it changed."""
+    before = context.lab.roster.ids
     try:
         changed = context.lab.roster.refresh()
     except FormatError as error:
@@ -55,6 +73,8 @@ def follow_roster(context: Context) -> None:
     if changed:
         log.info("roster changed: %d trusted", len(context.lab.roster.ids))
         context.tell(lambda now: context.machine.roster_changed(context.lab.members, now))
+        for peer in before - context.lab.roster.ids:
+            context.part(peer)
         _dial_roster(context)
 
 

@@ -17,6 +17,8 @@ from typing import Any
 from braintorrent.errors import ConfigError
 from braintorrent.network.address import own_addresses, parse_address
 from braintorrent.network.client import Client
+from braintorrent.network.conduct import Conduct
+from braintorrent.network.dialling import Dialling
 from braintorrent.network.discovery import Discovery
 from braintorrent.network.server import Server
 from braintorrent.network.wire import encode_hello
@@ -26,7 +28,7 @@ from braintorrent.node.board import Board
 from braintorrent.node.context import Context, log
 from braintorrent.node.control import Control
 from braintorrent.node.dispatch import Dispatch
-from braintorrent.node.finding import find_static, sighted, watch_roster
+from braintorrent.node.finding import find_static, nearby, sighted, watch_roster
 from braintorrent.node.keeping import recall
 from braintorrent.node.lab import Lab, policy
 from braintorrent.node.noticing import watch_notices
@@ -72,20 +74,29 @@ class Node:
         restored, pending = restore(lab, ledger, blobs)
         own = await asyncio.to_thread(own_scores, lab, recall(lab, ledger, blobs, restored.newest), restored.newest)
         machine = PeerMachine(
-            lab.me, lab.federation.id, lab.members, policy(lab.peer), random.Random(secrets.randbits(64)),
+            lab.me, lab.federation.id, lab.members, policy(lab.peer, lab.method), random.Random(secrets.randbits(64)),
             restored, loop.time(),
         )  # fmt: skip
-        client = await self._exit.enter_async_context(Client(lab.identity, lambda peer: peer in lab.roster.ids))
+        conduct, dialling = Conduct(), Dialling(nearby(lab))
+        client = await self._exit.enter_async_context(
+            Client(lab.identity, lambda peer: peer in lab.roster.ids, dialling=dialling, conduct=conduct)
+        )
         board = Board(lab.state.tensorboard)
         self._exit.callback(board.close)
-        self.context = context = Context(lab, machine, blobs, ledger, client, self.pump, pending, board)
+        self.context = context = Context(
+            lab, machine, blobs, ledger, client, self.pump, pending, board, conduct, self._part
+        )  # fmt: skip
         self._exit.callback(context.worker.shutdown)
         if own:
             context.metrics["own"] = own
         await asyncio.to_thread(context.look_back)
         self.serving = Serving(context)
         self._dispatch = Dispatch(context, self.serving, self._spawn)
-        self.server = await self._exit.enter_async_context(Server(lab.identity, self.serving, lab.peer.listen))
+        rate = lab.peer.serve_mib_per_second
+        self.server = await self._exit.enter_async_context(Server(
+            lab.identity, self.serving, lab.peer.listen, conduct=conduct,
+            bytes_per_second=rate * 2**20 if rate is not None else None,
+        ))  # fmt: skip
         self.listening = str(self.server.address)
         self.traffic = Traffic(ledger, client, self.server)
         self.serving.addresses = tuple(lab.peer.advertise) or own_addresses(self.server.address)
@@ -161,6 +172,10 @@ class Node:
             await asyncio.sleep(FLUSH_EVERY)
             self._note_traffic()
             await self.context.keep(self.context.ledger.flush)
+
+    def _part(self, peer: str) -> None:
+        self.server.disconnect(peer)
+        self._spawn(self.context.client.forget(peer))
 
     def _note_traffic(self) -> None:
         self.traffic.note()

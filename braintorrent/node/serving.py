@@ -42,7 +42,7 @@ class Serving:
             raise objection(theirs, mine, mine.name) or trouble
         self.context.problems.pop(caller, None)
         self._met.add(caller)
-        for address in theirs.addresses:
+        for address in filter(self.context.client.dialling.plausible, theirs.addresses):
             self.context.machine.sighted(caller, address, self.context.now)
         self.context.pump()
         return mine

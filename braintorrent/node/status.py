@@ -100,6 +100,8 @@ def _peer(node: Node, peer: str) -> dict[str, Any]:
         "merged": str(entry.merged) if entry.merged.counter else None,
         "refused": {str(version): reason for version, reason in entry.refused.items()},
         "quarantined": sorted(entry.quarantined),
+        "banned": context.conduct.banned(peer),
+        "faults": context.conduct.faults(peer),
         "problem": context.problems.get(peer) or contact.problem,
         "bytes_in": received,
         "bytes_out": sent,
