@@ -36,7 +36,7 @@ from braintorrent.experiments.labs import lab_names
 from braintorrent.experiments.split import split
 from braintorrent.learning import Learner, open_learner
 from braintorrent.learning.baseline import train_alone
-from braintorrent.learning.gating import worse_here
+from braintorrent.learning.gating import scores_here, worse
 from braintorrent.learning.merging import merge
 from braintorrent.methods import Method
 from braintorrent.tasks.layouts import open_dataset
@@ -146,10 +146,9 @@ def _merge(lab: Lab, labs: Sequence[Lab], out: Weights, row: Row) -> MergeOutcom
     newer = [other for other in others if other.version > lab.merged.get(other.name, 0)]
     taken = [other.candidate for other in (others if lab.method.needs.everyone and newer else newer)]
     if row.gated:
-        gates = GatesSection(gate="validation")
-        own = lab.learner.evaluate()[lab.learner.score]
-        worse = worse_here(lab.learner, own, taken, out, gates.drop)
-        taken = [candidate for candidate in taken if candidate.author not in worse]
+        own, drop = lab.learner.evaluate()[lab.learner.score], GatesSection().drop
+        scores = scores_here(lab.learner, taken, out)
+        taken = [candidate for candidate in taken if not worse(scores[candidate.author], own, drop)]
     me = Candidate(lab.name, lab.learner.samples, -1)
     outcome = merge(lab.method, lab.learner.weights(), me, taken, out)
     lab.learner.load(out)

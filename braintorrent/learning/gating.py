@@ -16,7 +16,7 @@ from statistics import median
 
 from braintorrent.contracts import Candidate
 from braintorrent.learning.contract import Learner
-from braintorrent.learning.passes import fits, load
+from braintorrent.learning.passes import Model, fits, load, plausible
 from braintorrent.weights import Weights
 
 RECENT = 64  # accepted updates
@@ -41,24 +41,28 @@ class Norms:
         return self.factor * median(self._recent) if known else math.inf
 
 
-def worse_here(
-    learner: Learner, own: float, candidates: Sequence[Candidate], scratch: Weights, drop: float
-) -> dict[str, float]:
-    """Author -> score, of the models that score below own - drop on this lab's validation cases. Learner's thread.
+def scores_here(learner: Learner, candidates: Sequence[Candidate], scratch: Weights) -> dict[str, float]:
+    """Author -> score on this lab's validation cases, NaN where undefined. Learner's thread; scratch is overwritten.
 
-    own: the score of the own model; scratch is overwritten. A score that is not defined is worse. The learner is
-    left as it was. A model of another layout, or that is not finite, is left to `merge` to refuse.
+    A model of another layout, or with values no model holds, has none: `merge` refuses it. The learner is left as it
+    was.
     """
-    if not candidates:
-        return {}
-    before, state, found = learner.weights().copy(), learner.state(), {}
+    found: dict[str, float] = {}
+    sound = [c for c in candidates if fits(c, scratch.schema) and plausible(Model(c), scratch.schema)]
+    if not sound:
+        return found
+    before, state = learner.weights().copy(), learner.state()
     try:
-        for candidate in candidates:
-            if fits(candidate, scratch.schema):
-                load(candidate, scratch)
-                learner.load(scratch)
-                found[candidate.author] = learner.evaluate().get(learner.score, math.nan)
+        for candidate in sound:
+            load(candidate, scratch)
+            learner.load(scratch)
+            found[candidate.author] = learner.evaluate().get(learner.score, math.nan)
     finally:
         learner.load(before)
         learner.restore(state)
-    return {author: score for author, score in found.items() if not score >= own - drop}
+    return found
+
+
+def worse(score: float, own: float, drop: float) -> bool:
+    """Whether a score is more than `drop` below one's own; an undefined one is."""
+    return not score >= own - drop

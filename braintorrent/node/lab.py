@@ -103,9 +103,9 @@ def address_faults(peer: Peer, where: Path | str) -> Iterator[str]:
 
 def method_faults(method: Method, name: str, peer: Peer, where: Path | str) -> Iterator[str]:
     """Each option of peer.toml under which the agreed method could never do what it is for, in words."""
-    least = max(method.needs.candidates, method.needs.adopting)
-    if least > peer.timing.max_merge:
-        yield f"{where}: timing.max_merge: {peer.timing.max_merge} is too few for method {name}: it needs {least} others"
+    least, most = max(method.needs.candidates, method.needs.adopting), peer.timing.max_merge
+    if least > most:
+        yield f"{where}: timing.max_merge: {most} is too few for method {name}, which needs {least} others in a merge"
     if peer.gates.max_share < 1 and type(method).combine is not Method.combine:
         yield f"{where}: gates.max_share: method {name} counts all labs alike, whatever they claim; leave it out"
 
@@ -115,7 +115,8 @@ def policy(peer: Peer, method: Method) -> Policy:
     t, s = peer.timing, peer.stop
     return Policy(
         ask_every=t.ask_every, ask_deadline=t.ask_deadline, fanout=None if t.fanout == "all" else t.fanout,
-        max_merge=t.max_merge, everyone=method.needs.everyone, mean_interval=t.interval if t.cadence == "poisson" else None, quorum=t.quorum,
+        max_merge=t.max_merge, everyone=method.needs.everyone, quorum=t.quorum,
+        mean_interval=t.interval if t.cadence == "poisson" else None,
         patience=t.patience, alone_after=t.alone_after, linger=t.linger,
         stop=StopRule(s.versions, s.minutes, s.target, s.patience),
     )  # fmt: skip

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from braintorrent.contracts import Candidate, MergeOutcome
 from braintorrent.learning.merging import merge as merge_weights
 from braintorrent.node.context import Context, log
+from braintorrent.node.gating import VALIDATION
 from braintorrent.node.keeping import keep_merged, keep_own
 from braintorrent.node.rollback import WORSE, take
 from braintorrent.protocol import effects
@@ -35,13 +36,14 @@ async def merge(context: Context, effect: effects.Merge) -> None:
     others = outcome.included.keys() - {context.lab.me}
     context.last_merge, context.merges = merged.to_plain(), context.merges + bool(others)
     worse = [author for author, reason in outcome.skipped.items() if reason == WORSE]
+    passed = [a for a, reason in outcome.skipped.items() if reason == "method" and context.lab.method.needs.everyone]
     skipped = {author: reason for author, reason in outcome.skipped.items() if reason not in PASSING}
     for a in effect.candidates:
         if a.author in skipped:
             context.ledger.refuse(a.author, a.version, skipped[a.author])
         elif outcome.skipped.get(a.author) == GONE:
             context.machine.lost(a, context.now)
-    context.tell(lambda now: context.machine.merged(outcome.included, skipped, now, worse))
+    context.tell(lambda now: context.machine.merged(outcome.included, skipped, now, worse, passed))
 
 
 def _merge(context: Context, effect: effects.Merge) -> MergeOutcome:
@@ -50,8 +52,10 @@ def _merge(context: Context, effect: effects.Merge) -> MergeOutcome:
     own = None if effect.adopt else learner.weights()
     with ExitStack() as files:  # opened and closed by the thread that reads them
         candidates, missing = _open(context, effect.candidates, files)
-        outcome = merge_weights(method, own, me, candidates, context.accumulator)
-    outcome = MergeOutcome(outcome.included, {**missing, **outcome.skipped}, outcome.norms)
+        refused = _judge(context, effect.candidates, candidates)
+        taken = [candidate for candidate in candidates if candidate.author not in refused]
+        outcome = merge_weights(method, own, me, taken, context.accumulator, context.gates.bounds)
+    outcome = MergeOutcome(outcome.included, {**missing, **refused, **outcome.skipped}, outcome.norms)
     if effect.last:
         keep_own(context, "own")
     if outcome.included:
@@ -59,9 +63,21 @@ def _merge(context: Context, effect: effects.Merge) -> MergeOutcome:
     undone = WORSE in outcome.skipped.values()
     if outcome.included and not undone:
         method.merged(outcome)
+        context.gates.accepted(outcome)
     if effect.last:
         _keep_end(context, effect, outcome, undone)
     return outcome
+
+
+def _judge(context: Context, announcements: Sequence[Announcement], candidates: Sequence[Candidate]) -> dict[str, str]:
+    """Author -> "validation", of those that do too badly on this lab's own cases."""
+    contents = {a.author: a.content for a in announcements}
+    offered = {contents[candidate.author]: candidate for candidate in candidates}
+    own = context.metrics.get("own", {})
+    found = context.gates.refused(context.lab.learner, own, offered, context.accumulator)
+    for author, words in found.items():
+        log.info("refusing a model of %s: %s", context.lab.roster.name(author), words)
+    return dict.fromkeys(found, VALIDATION)
 
 
 def _keep_end(context: Context, effect: effects.Merge, outcome: MergeOutcome, undone: bool) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from braintorrent.contracts import MergeOutcome
 from braintorrent.errors import ConfigError
 from braintorrent.node.context import Context, log
+from braintorrent.node.gating import VALIDATION
 from braintorrent.node.lab import Lab
 from braintorrent.protocol.messages import Announcement
 
@@ -23,14 +24,15 @@ def own_scores(lab: Lab, known: Mapping[str, float], newest: Announcement | None
 
     ConfigError for a lab that could never tell.
     """
-    if not lab.peer.rollback or lab.learner.score in known:
+    judging = "rollback" if lab.peer.rollback else "gates.gate" if lab.peer.gates.gate == VALIDATION else ""
+    if not judging or lab.learner.score in known:
         return known
     log.info("scoring this lab's own model on its validation cases")
     metrics = lab.learner.evaluate()
     if lab.learner.score not in metrics:
         raise ConfigError(
-            f"{lab.folder / 'peer.toml'}: rollback: {lab.peer.name} has no validation cases that give a "
-            f"{lab.learner.score}, so no merge can be judged; add some, or set rollback = false"
+            f"{lab.folder / 'peer.toml'}: {judging}: {lab.peer.name} has no validation cases that give a "
+            f"{lab.learner.score}, so nothing can be judged; add some, or leave {judging} out"
         )
     return {} if newest is None else metrics
 

@@ -14,7 +14,7 @@ from braintorrent import plugins
 from braintorrent.config import Federation, Peer, Section, faults, federation_path, read_toml
 from braintorrent.errors import ConfigError, DataError, FormatError, IdentityError
 from braintorrent.methods import Method
-from braintorrent.node.lab import address_faults
+from braintorrent.node.lab import address_faults, method_faults
 from braintorrent.node.roster import Roster
 from braintorrent.records import Identity
 from braintorrent.storage import StatePaths, file_digest
@@ -57,6 +57,9 @@ def check_configuration(group: Group, folder: Path) -> Setup | None:
         group.error("federation", str(error))
     plugin = _task(group, federation, path) if federation else None
     method = _method(group, federation, path) if federation else None
+    if peer is not None and federation is not None and method is not None:
+        for fault in method_faults(method, federation.method.name, peer, folder / "peer.toml"):
+            group.error("method", fault, do="correct peer.toml")
     if federation is not None:
         _start_weights(group, federation, path)
     _key(group, folder)
