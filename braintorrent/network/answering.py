@@ -36,7 +36,7 @@ from braintorrent.network.buckets import Pace
 from braintorrent.network.conduct import Conduct, is_fault
 from braintorrent.network.connection import Connection
 from braintorrent.network.streaming import stream
-from braintorrent.network.tls import admit, certified, shown_certificate
+from braintorrent.network.tls import admit, certified, cut_certificate, shown_certificate
 from braintorrent.network.wire import Hello, decode_ask, decode_hello, encode_error, encode_hello, encode_tell
 from braintorrent.protocol.messages import AskMessage, TellMessage
 from braintorrent.records import short
@@ -55,6 +55,9 @@ class Handlers(Protocol):
 
     def trusted(self, peer: str) -> bool:
         """Whether `peer` is on the roster now."""
+
+    def follow(self, rotation: bytes) -> None:
+        """Somebody unproven brings these bytes: a notice that a lab has a new key. BadMessage if they are none."""
 
     def hello(self, caller: str, hello: Hello) -> Hello:
         """Answer a hello, or raise Refused: its reason and detail travel to the caller."""
@@ -131,7 +134,9 @@ class Answers:
         self._check_open()
         if route == _JOIN:
             return _response(200, await self._handlers.join(await self._body(request, limits.JOIN_BYTES, None)))
-        der = await self._body(request, limits.CERTIFICATE_BYTES, None)
+        der, rotation = cut_certificate(await self._body(request, limits.CERTIFICATE_BYTES, None))
+        if rotation:
+            self._handlers.follow(rotation)
         self._check_roster(certified(der))
         log.debug("%s introduced its certificate", short(admit(self._context, der)))
         return _response(200, b"")

@@ -46,18 +46,19 @@ T = TypeVar("T")
 class Client:
     """Calls other peers as `identity`; use as `async with Client(...)`. `trusted` is asked before each request.
 
+    rotation: the notice that this lab has a new key, for those who know the old one; or empty.
     dialling: where it calls. conduct: where faults of answers are noted; who is banned is not called.
     received, sent: body bytes by peer id. Every method raises RemoteErrors only, beside what a sink raises.
     """
 
     def __init__(
         self, identity: Identity, trusted: Callable[[str], bool], *, dialling: Dialling | None = None,
-        conduct: Conduct | None = None,
+        conduct: Conduct | None = None, rotation: bytes = b"",
     ) -> None:  # fmt: skip
         self.dialling = dialling or Dialling()
         self.received: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
-        self._identity = identity
+        self._identity, self._rotation = identity, rotation
         self._trusted, self._conduct = trusted, conduct or Conduct()
         self._remotes: dict[str, Remote] = {}
         self._threads = ThreadPoolExecutor(limits.FETCHES, thread_name_prefix="fetch")
@@ -173,7 +174,7 @@ class Client:
         if answering != peer:
             raise stranger(peer, address)
         if peer not in self._remotes:  # another task may have met it meanwhile
-            self._remotes[peer] = Remote(self._identity, der, self.dialling)
+            self._remotes[peer] = Remote(self._identity, der, self.dialling, self._rotation)
         return self._remotes[peer]
 
 

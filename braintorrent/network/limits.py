@@ -6,7 +6,7 @@ KIB = 1 << 10
 MIB = 1 << 20
 
 # Bodies, bytes. Each fits the largest honest message with room to spare.
-CERTIFICATE_BYTES = KIB  # all are 322 bytes
+CERTIFICATE_BYTES = KIB  # all are 322 bytes; a rotation, where one follows, has at most 300
 HELLO_BYTES = 128 * KIB  # AGREEMENT_KEYS of the longest keys and values are 99 KiB
 ASK_BYTES = 32 * KIB  # 256 authors at 75 bytes, and one announcement of 1 KiB
 TELL_BYTES = 128 * KIB  # 32 announcements of 1 KiB, and 64 peers with their addresses

@@ -21,11 +21,15 @@ from braintorrent.records import Identity, short
 
 
 class Remote:
-    """`peer`, whose certificate is `der`: every connection trusts that certificate only."""
+    """`peer`, whose certificate is `der`: every connection trusts that certificate only.
 
-    def __init__(self, identity: Identity, der: bytes, dialling: Dialling) -> None:
+    rotation: the notice that this lab has a new key, shown with its certificate; empty without one.
+    """
+
+    def __init__(self, identity: Identity, der: bytes, dialling: Dialling, rotation: bytes = b"") -> None:
         self.introductions = 0
-        self._identity, self._dialling = identity, dialling
+        self._card = to_der(certificate(identity)) + rotation
+        self._dialling = dialling
         self._certificate = der
         self._context = client_context(identity, der)
         self._session = pinned_session(der, self._context, dialling)
@@ -76,10 +80,9 @@ class Remote:
         async with self._introducing:
             if self.introductions != introductions:
                 return  # another task has just done it
-            body = to_der(certificate(self._identity))
             async with (
                 pinned_session(self._certificate, client_context(None, self._certificate), self._dialling) as session,
-                session.post(f"{url}/v1/hello", data=body, allow_redirects=False) as response,
+                session.post(f"{url}/v1/hello", data=self._card, allow_redirects=False) as response,
             ):
                 await check(response, 200)
             self.introductions += 1

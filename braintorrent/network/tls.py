@@ -57,6 +57,12 @@ def to_der(pem: bytes) -> bytes:
 
 
 @lru_cache(maxsize=512)
+def cut_certificate(body: bytes) -> tuple[bytes, bytes]:
+    """A certificate, as long as its header says, and what follows it."""
+    end = 4 + int.from_bytes(body[2:4], "big")
+    return body[:end], body[end:]
+
+
 def certified(der: bytes) -> str:
     """The peer id a DER certificate stands for; BadMessage unless it is exactly what that peer's key makes."""
     # All certificates have one layout, so hostile bytes are compared with what they must be, never parsed.

@@ -31,7 +31,7 @@ def members(folder: Path) -> dict[str, Any]:
         for peer, m in roster.members.items()
     ]  # fmt: skip
     revoked = [
-        {"name": r.name, "id": peer, "why": r.why, "since": r.unix, "by": _by(r.by, roster, folder)}
+        {"name": r.name, "id": peer, "why": r.why, "since": r.unix, "by": roster.name(r.by) if r.by else "this lab"}
         for peer, r in roster.revoked.items()
     ]
     return {
@@ -57,9 +57,8 @@ def pick(folder: Path, name: str) -> list[Introduction | Revocation]:
     about = [notice for notice in found if name in (notice.name, notice.peer, roster.name(notice.peer))]
     if not about:
         names = sorted({advice(notice, roster)["name"] for notice in found})
-        raise ConfigError(
-            f"{folder}: nothing waits about {name}; there is advice about: {', '.join(names) or 'nobody'}"
-        )
+        others = ", ".join(names) or "nobody"
+        raise ConfigError(f"{folder}: nothing waits for a decision about {name}; there is advice about {others}")
     if len({notice.peer for notice in about}) > 1:
         ids = ", ".join(sorted({notice.peer for notice in about}))
         raise ConfigError(f"{folder}: {name} is what others call several labs; give the peer id instead: {ids}")
@@ -81,10 +80,6 @@ def shown(found: dict[str, Any]) -> Group:
     if found["waiting"]:
         parts += [Text(), *(Text(said(each), "yellow") for each in found["waiting"])]
     return Group(*parts)
-
-
-def _by(peer: str, roster: Roster, folder: Path) -> str:
-    return "this lab" if peer == Identity.load(StatePaths(folder).key).id else roster.name(peer)
 
 
 def _last_seen(folder: Path) -> dict[str, float]:

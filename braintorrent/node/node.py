@@ -28,10 +28,11 @@ from braintorrent.node.board import Board
 from braintorrent.node.context import Context, log
 from braintorrent.node.control import Control
 from braintorrent.node.dispatch import Dispatch
+from braintorrent.node.fetching import give_up
 from braintorrent.node.finding import find_static, nearby, sighted, watch_roster
 from braintorrent.node.keeping import recall
 from braintorrent.node.lab import Lab, policy
-from braintorrent.node.noticing import watch_notices
+from braintorrent.node.noticing import own_rotation, watch_notices
 from braintorrent.node.restoring import restore
 from braintorrent.node.rollback import own_scores
 from braintorrent.node.serving import Serving
@@ -79,8 +80,11 @@ class Node:
         )  # fmt: skip
         conduct, dialling = Conduct(), Dialling(nearby(lab))
         client = await self._exit.enter_async_context(
-            Client(lab.identity, lambda peer: peer in lab.roster.ids, dialling=dialling, conduct=conduct)
-        )
+            Client(
+                lab.identity, lambda peer: peer in lab.roster.ids, dialling=dialling, conduct=conduct,
+                rotation=own_rotation(ledger, lab.me),
+            )
+        )  # fmt: skip
         board = Board(lab.state.tensorboard)
         self._exit.callback(board.close)
         self.context = context = Context(
@@ -129,7 +133,7 @@ class Node:
         context, host = self.context, parse_address(self.lab.peer.listen).host
         discovery = Discovery(
             self.lab.me, self.lab.federation.id, self.server.address.port, host,
-            lambda peer, address: sighted(context, peer, address),
+            lambda peer, address: sighted(context, peer, address), lambda peer: peer in self.lab.roster.ids,
         )  # fmt: skip
         await self._exit.enter_async_context(discovery)
         if discovery.problem:
@@ -176,6 +180,7 @@ class Node:
     def _part(self, peer: str) -> None:
         self.server.disconnect(peer)
         self._spawn(self.context.client.forget(peer))
+        self._spawn(self.context.keep(give_up, self.context, peer))
 
     def _note_traffic(self) -> None:
         self.traffic.note()

@@ -40,6 +40,12 @@ def read_notices(ledger: Ledger, known: dict[bytes, Notice] | None = None) -> li
     return [Kept(known.setdefault(raw, open_notice(raw)), state) for raw, state in ledger.notices()]
 
 
+def own_rotation(ledger: Ledger, me: str) -> bytes:
+    """The notice by which this lab came to its key; empty if it always had this one."""
+    said = (each.notice for each in read_notices(ledger))
+    return next((notice.raw for notice in said if isinstance(notice, Rotation) and notice.peer == me), b"")
+
+
 def newest(kept: Collection[Kept], roster: Roster, me: str) -> list[Kept]:
     """Those that count: of whom the roster trusts, and not outdated by the same author."""
     counts = Notices()

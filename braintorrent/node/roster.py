@@ -35,7 +35,7 @@ class Member(BaseModel):
 
 
 class Revoked(BaseModel):
-    """A lab trusted no more. unix: when; by: peer id of who said so first, this lab's own mostly."""
+    """A lab trusted no more. unix: when; by: peer id of whose advice this was, or empty."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

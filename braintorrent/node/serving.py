@@ -10,7 +10,9 @@ from braintorrent.node.context import Context, log
 from braintorrent.node.finding import knocked
 from braintorrent.node.inviting import Inviting
 from braintorrent.protocol.messages import AskMessage, TellMessage
+from braintorrent.protocol.notices import Rotation
 from braintorrent.records import short
+from braintorrent.records.notice import open_notice
 
 
 class Serving:
@@ -28,6 +30,12 @@ class Serving:
         if not known:
             knocked(self.context, peer)
         return known
+
+    def follow(self, rotation: bytes) -> None:
+        """A lab with a new key; whether it is followed is found out beside this, and it will try again."""
+        notice = open_notice(rotation)
+        if isinstance(notice, Rotation):
+            self.context.tell(lambda now: self.context.machine.heard(notice, notice.peer, now))
 
     def hello(self, caller: str, theirs: Hello) -> Hello:
         """Agree or refuse; either side is told the reason from where it stands."""

@@ -134,7 +134,7 @@ def revoke(paths: StatePaths, identity: Identity, federation_id: str, name: str,
         for peer in sorted(gone):
             called, now = desk.roster.name(peer), desk.time_about(peer)
             desk.say(Revocation(federation_id, identity.id, peer, called, why, now))
-            _strike_off(desk, peer, Revoked(name=called, why=why, unix=time.time(), by=identity.id))
+            _strike_off(desk, peer, Revoked(name=called, why=why, unix=time.time(), by=""))
     return gone
 
 
