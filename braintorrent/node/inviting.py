@@ -157,9 +157,8 @@ def _settle(lab: Lab, request: JoinRequest, given: Given) -> None:
     paths, who = lab.state, request.joiner
     _note(paths, request.invite, given.model_copy(update={"joined": who}))
     if who not in Roster(paths.roster).ids:
-        member = Member(name=given.name, addresses=request.addresses)
-        trust(paths, lab.identity, who, member)
-        introduce(paths, lab.identity, lab.federation.id, who, member)
+        trust(paths, lab.identity, who, Member(name=given.name, addresses=request.addresses))
+    introduce(paths, lab.identity, lab.federation.id, who, Roster(paths.roster).members[who])
     _note(paths, request.invite, given.model_copy(update={"joined": who, "settled": True}))
 
 
