@@ -10,6 +10,8 @@ import re
 import tomllib
 from typing import Any
 
+import tomli_w
+
 from braintorrent import plugins
 from braintorrent.config import Federation, Section, faults, validate
 from braintorrent.errors import ConfigError
@@ -33,6 +35,8 @@ def terms(text: str, federation: str, start: str, where: str) -> dict[str, Any]:
         _task(agreed.task, f"{where}: task")
         _method(agreed, where)
         table["start"] = _start(agreed, start, where)
+        if odd := [c for c in tomli_w.dumps(table) if not c.isprintable() and c != "\n"]:
+            raise ConfigError(f"{where}: holds {odd[0]!a}, a character that hides or reorders text")
     except ConfigError as error:
         raise ConfigError(clean(str(error), SHOWN)) from None
     except (ValueError, RecursionError):
@@ -62,7 +66,7 @@ def _method(agreed: Federation, where: str) -> None:
     check_plain(agreed.method.options, f"{where}: method.options", paths=False)
     try:
         plugins.load("methods", agreed.method.name).create(**agreed.method.options)
-    except (TypeError, ValueError) as error:
+    except (ConfigError, TypeError, ValueError) as error:
         raise ConfigError(f"{where}: method.options: {error}") from None
 
 
