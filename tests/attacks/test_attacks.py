@@ -17,23 +17,21 @@ from gallery import ATTACKS, Attack, answers, doors, floods, messages, models, p
 from gallery.mallory import Mallory
 from gallery.scene import Scene, until
 
-from braintorrent.records import Identity
-
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and all of 127.0.0.0/8")
 SECONDS = 1.0  # within which an honest peer has its answer
 LARGEST = 8.0  # of any honest parameter: they are of a standard normal distribution
-FRIENDS = 2  # further members that an attacker may bring
+GATES = {"gate": "validation", "drop": 0.4, "max_share": 0.5}
 
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory):
     """The scene, and every attacker with a key and an address of its own."""
-    scene = Scene.set(tmp_path_factory.mktemp("attacks"))
+    scene = Scene.set(tmp_path_factory.mktemp("attacks"), gates=GATES)
     crowd: dict[str, Mallory] = {}
     names = {scene.witness.id: "honest"}
     for number, attack in enumerate(ATTACKS.values()):
         mallory = Mallory(scene, f"m{number:02}", f"127.66.{number}.1")
-        mallory.friends = [Mallory(scene, f"m{number:02}-{i}", f"127.66.{number}.{i + 2}") for i in range(FRIENDS)]
+        mallory.friends = [Mallory(scene, f"m{number:02}-{i}", f"127.66.{number}.{i + 2}") for i in range(attack.friends)]
         crowd[attack.name] = mallory
         names |= {each.id: each.name for each in (mallory, *mallory.friends) if attack.member}
     scene.admit(names)

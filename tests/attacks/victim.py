@@ -7,8 +7,8 @@ import sys
 from braintorrent.network import limits
 
 DEADLINES = {
-    "HANDSHAKE_SECONDS": 1.0, "BODY_SECONDS": 1.0, "IDLE_SECONDS": 2.0, "STALL_SECONDS": 1.5, "HELLO_SECONDS": 5.0,
-    "BYTES_PER_SECOND": limits.MIB,
+    "ACCEPT_SECONDS": 1.0, "HEAD_SECONDS": 1.0, "STRANGER_SECONDS": 2.0, "HANDSHAKE_SECONDS": 1.0, "BODY_SECONDS": 1.0,
+    "IDLE_SECONDS": 2.0, "STALL_SECONDS": 1.5, "HELLO_SECONDS": 5.0, "BYTES_PER_SECOND": limits.MIB,
 }  # fmt: skip
 for name, value in DEADLINES.items():
     getattr(limits, name)  # one that went must not pass unnoticed

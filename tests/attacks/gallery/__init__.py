@@ -22,7 +22,7 @@ class Attack:
 
     named: a regular expression that status, log or an answer matches once it was tried.
     share: the most that its model may weigh in a merge; 0: it is in none.
-    member: whether the victim has it on its roster.
+    member: whether the victim has it on its roster. friends: how many other members it brings.
     """
 
     name: str
@@ -31,18 +31,21 @@ class Attack:
     run: Run
     share: float
     member: bool
+    friends: int
 
 
 ATTACKS: dict[str, Attack] = {}
 
 
-def attack(tries: str, *, named: str, share: float = 0.0, member: bool = True) -> Callable[[Run], Run]:
+def attack(
+    tries: str, *, named: str, share: float = 0.0, member: bool = True, friends: int = 0
+) -> Callable[[Run], Run]:
     """Put a function among the attacks, under its own name with spaces."""
 
     def add(run: Run) -> Run:
         name = run.__name__.strip("_").replace("_", " ")
         assert name not in ATTACKS, f"two attacks are called {name}"
-        ATTACKS[name] = Attack(name, tries, named, run, share, member)
+        ATTACKS[name] = Attack(name, tries, named, run, share, member, friends)
         return run
 
     return add

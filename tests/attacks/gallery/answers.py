@@ -50,7 +50,7 @@ async def endless_answer(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("answers a fetch with a body that never ends", named="size")
+@attack("answers a fetch with a body that never ends", named="size|too-large")
 async def endless_blob(mallory: Mallory) -> Answers:
     mallory.offer(mallory.weights())
     hook = _endless(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n", b"10000\r\n", b"\r\n")

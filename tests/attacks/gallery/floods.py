@@ -11,15 +11,10 @@ from braintorrent.network import limits
 from braintorrent.network.wire import encode_ask
 from braintorrent.protocol.messages import AskMessage
 from gallery import Answers, attack
-from gallery.mallory import Answer, Mallory, read_answer, request
+from gallery.mallory import Answer, Mallory, declined, read_answer, request
 
 ASK = request("POST", "/v1/ask", encode_ask(AskMessage(None, {})))
 BROKEN = (OSError, ssl.SSLError, asyncio.IncompleteReadError, TimeoutError)
-
-
-async def gone(mallory: Mallory, *writers: asyncio.StreamWriter) -> None:
-    for writer in writers:
-        writer.transport.abort()
 
 
 async def crowd(mallory: Mallory, count: int, open_one) -> list[asyncio.StreamWriter]:
@@ -64,26 +59,27 @@ async def header_less_connections(mallory: Mallory) -> Answers:
     return ["let go"]
 
 
-@attack("sends a request's head byte by byte, for ever", named="hung up|408 slow", member=False)
+@attack("sends a request's head byte by byte, for ever", named="hung up", member=False)
 async def slow_loris(mallory: Mallory) -> Answers:
     reader, writer = await mallory.connect(anonymous=True)
-    with suppress(*BROKEN):
-        async with asyncio.timeout(10):
-            for byte in b"GET /v1/ask HTTP/1.1\r\n" + b"X: y\r\n" * 30:
-                writer.write(bytes([byte]))
-                await writer.drain()
-                await asyncio.sleep(0.25)
-                if reader.at_eof():
-                    return ["hung up"]
+    with suppress(ConnectionError):
+        for byte in b"GET /v1/ask HTTP/1.1\r\n" + b"X: y\r\n" * 30:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.25)
+            if reader.at_eof():
+                break
+        else:
+            raise AssertionError("it may go on for ever")
     writer.transport.abort()
-    return None
+    return ["hung up"]
 
 
 @attack("sends a request's body byte by byte, for ever", named="408 slow")
 async def slow_body(mallory: Mallory) -> Answers:
     await mallory.hello()
     head = request("POST", "/v1/ask", bytes(1000))[:-1000]
-    answer = await mallory.send(head, *[b"x"] * 20, pause=0.2)
+    answer = await mallory.send(head, *[b"x"] * 4, pause=0.2)
     return [f"{answer.status} {answer.reason}"]
 
 
@@ -108,18 +104,26 @@ async def content_encoding_bomb(mallory: Mallory) -> Answers:
     return [f"{answer.status} {answer.reason}"]
 
 
-@attack("asks a thousand times as fast as it can", named="429|200 x")
+@attack("asks a thousand times at once, over all the connections it may have", named="banned.*flood|flood.*banned")
 async def flood_of_asks(mallory: Mallory) -> Answers:
     await mallory.hello()
-    got: list[Answer] = []
-    with suppress(*BROKEN):
-        reader, writer = await mallory.connect()
-        for _ in range(1000):
-            writer.write(ASK)
-            await writer.drain()
-            got.append(await read_answer(reader))
-        writer.transport.abort()
-    return [f"{a.status} {a.reason or 'x'}" for a in got]
+
+    async def some() -> list[Answer]:
+        got: list[Answer] = []
+        with suppress(*BROKEN):
+            reader, writer = await mallory.connect()
+            for _ in range(60):
+                writer.write(ASK)
+                await writer.drain()
+                async with asyncio.timeout(3):
+                    got.append(await read_answer(reader))
+            writer.transport.abort()
+        return got
+
+    got = sum(await asyncio.gather(*(some() for _ in range(16))), [])
+    words = [f"{a.status} {a.reason}" for a in got]
+    assert words.count("200 ") < 200, words
+    return words
 
 
 @attack("sends thousands of requests down one connection and reads no answer", named="hung up|not read")
@@ -168,8 +172,7 @@ async def range_abuse(mallory: Mallory) -> Answers:
     for value in ("5", "-5", "1-4", "0-0,1-1,2-2", "9" * 99 + "-", "-", "4-1", "99999999-"):
         path = f"/v1/blobs/{newest.content}"
         got.append(await mallory.send(request("GET", path, Range=f"bytes={value}")))
-    assert all((a.status, a.reason) == (416, "range") for a in got), got
-    return [f"{a.status} {a.reason}" for a in got]
+    return declined(got, 416, "range")
 
 
 @attack("asks for blobs by paths instead of digests", named="404 path")
@@ -177,8 +180,7 @@ async def path_tricks(mallory: Mallory) -> Answers:
     tricks = ("../../state/key", "%2e%2e/%2e%2e/key", "..%2fkey", "/etc/passwd", "A" * 64, "0" * 63, "0" * 65, "", "\\")
     got = [await mallory.send(request("GET", f"/v1/blobs/{trick}")) for trick in tricks]
     got += [await mallory.send(request(how, f"/v1/blobs/{'0' * 64}")) for how in ("PUT", "DELETE", "TRACE")]
-    assert all((a.status, a.reason) == (404, "path") for a in got), got
-    return [f"{a.status} {a.reason}" for a in got]
+    return declined(got, 404, "path")
 
 
 @attack("asks for digests by the hundred in the hope that one is here", named="404 gone")

@@ -38,6 +38,14 @@ class Answer(NamedTuple):
             return ""
 
 
+def declined(answers: list[Answer], status: int, reason: str) -> list[str]:
+    """All were declined for this reason, or because of the ban that followed; in words."""
+    words = [f"{a.status} {a.reason}" for a in answers]
+    assert f"{status} {reason}" in words, words
+    assert set(words) <= {f"{status} {reason}", "429 banned"}, words
+    return words
+
+
 def request(method: str, path: str, body: bytes = b"", **headers: object) -> bytes:
     """An HTTP request, whatever it says."""
     lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]

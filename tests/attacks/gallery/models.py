@@ -145,3 +145,68 @@ async def noted(mallory: Mallory) -> None:
     async with mallory.serving():
         name = f"from {mallory.name}"
         assert await until(lambda: name in mallory.scene.status()["notes"], 15), mallory.calls
+
+
+async def skipped_or_bounded(mallory: Mallory, seconds: float = 15.0) -> None:
+    """Serve until the victim has merged the model, within bounds that the test checks, or refused it."""
+    async with mallory.serving():
+        entry = lambda: mallory.scene.entry(mallory.id)  # noqa: E731
+        assert await until(lambda: entry()["merged"] or entry()["refused"], seconds), (mallory.calls, entry())
+
+
+async def honest(mallory: Mallory) -> np.ndarray:
+    """The victim's own newest parameters: what would pass any gate."""
+    return (await mallory.scene.model())[1]
+
+
+def setting(values: np.ndarray) -> Callable[[np.ndarray], None]:
+    """A change that puts these values in."""
+    return lambda x: x.__setitem__(slice(None), values)
+
+
+@attack("sends an update scaled a thousandfold, to outweigh all others", named='"(norm|validation)"')
+async def scaled_update(mallory: Mallory) -> Answers:
+    own, start = await honest(mallory), mallory.scene.lab.learner.weights().view("parameters")
+    mallory.offer(mallory.weights(setting(start + 1000 * (own - start))))
+    return await refused_for(mallory, ("norm", "validation"))
+
+
+@attack("sends the update with its sign flipped", named='"validation"')
+async def sign_flipped_update(mallory: Mallory) -> Answers:
+    mallory.offer(mallory.weights(setting(-await honest(mallory))))
+    return await refused_for(mallory, ("validation",))
+
+
+@attack("sends noise of the size of a model", named='"validation"')
+async def noise_for_a_model(mallory: Mallory) -> Answers:
+    mallory.offer(mallory.weights(setting(2 * np.random.default_rng(0).standard_normal(500_000, np.float32))))
+    return await refused_for(mallory, ("validation",))
+
+
+@attack("sends denormal numbers, on which processors are slow", named='"(merged|refused)": ', share=0.5)
+async def denormal_weights(mallory: Mallory) -> Answers:
+    mallory.offer(mallory.weights(setting(np.full(500_000, 1e-42, np.float32))))
+    return await skipped_or_bounded(mallory)
+
+
+@attack("claims a thousand milliard training cases, to weigh as much", named='"merged": "1', share=0.5)
+async def inflated_sample_counts(mallory: Mallory) -> Answers:
+    own = await honest(mallory)
+    mallory.offer(mallory.weights(setting(own * np.float32(0.999))), samples=10**12)
+    await skipped_or_bounded(mallory)
+    assert await until(lambda: mallory.scene.merged().get(mallory.id)), "an honest model with a false count is merged"
+    return None
+
+
+@attack("sends a sound model and claims to be its only author: the neighbour's own bytes", named='"phase"', share=0.5)
+async def anothers_model_under_its_own_name(mallory: Mallory) -> Answers:
+    own = await honest(mallory)
+    mallory.offer(mallory.weights(setting(own)))
+    return await skipped_or_bounded(mallory)
+
+
+async def refused_for(mallory: Mallory, reasons: tuple[str, ...]) -> None:
+    """Serve what was offered until the victim has refused it for one of these reasons."""
+    async with mallory.serving():
+        entry = mallory.scene.entry
+        assert await until(lambda: set(entry(mallory.id)["refused"].values()) & set(reasons), 15), entry(mallory.id)

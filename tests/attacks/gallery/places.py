@@ -13,7 +13,7 @@ from gallery.mallory import Mallory, answer
 from gallery.scene import until
 
 
-@attack("gossips ten thousand addresses of the victim's members, each another", named='"problem"')
+@attack("gossips ten thousand addresses of the victim's members, each another", named='"problem"', friends=2)
 async def ten_thousand_addresses_by_gossip(mallory: Mallory) -> Answers:
     scene, dice = mallory.scene, random.Random(0)
     members = [mallory.scene.witness.id, *(friend.id for friend in mallory.friends)]
@@ -32,7 +32,7 @@ async def ten_thousand_addresses_by_gossip(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("gossips link-local, multicast, unspecified and broadcast addresses of members", named='"problem"')
+@attack("gossips link-local, multicast, unspecified and broadcast addresses of members", named='"problem"', friends=2)
 async def addresses_that_are_no_hosts(mallory: Mallory) -> Answers:
     odd = ("169.254.169.254:80", "224.0.0.251:5353", "0.0.0.0:22", "255.255.255.255:9", "[fe80::1]:80", "[ff02::fb]:1")
     friend = mallory.friends[0]
@@ -55,7 +55,7 @@ async def addresses_of_others(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("says by gossip that a friend lives where itself does, and answers for it", named="another peer|identity")
+@attack("says by gossip that a friend lives where itself does, and answers for it", named="another peer|identity", friends=2)
 async def answering_for_another(mallory: Mallory) -> Answers:
     friend, mine = mallory.friends[0], []
 

@@ -23,7 +23,8 @@ from braintorrent.network.client import Client
 from braintorrent.network.wire import Hello
 from braintorrent.node.control import read_status
 from braintorrent.node.lab import Lab
-from braintorrent.node.roster import Member, Roster
+from braintorrent.node.roster import Member
+from braintorrent.node.trusting import trust
 from braintorrent.protocol.messages import AskMessage, TellMessage
 from braintorrent.records import Identity, decode_record
 from braintorrent.storage import Ledger, StatePaths
@@ -63,10 +64,9 @@ class Scene:
         return cls(root, folders[0], folders[1], Lab.open(folders[2]), Identity.create())
 
     def admit(self, peers: dict[str, str]) -> None:
-        """Put peer ids on the victim's roster, under these names, before it runs."""
-        roster = Roster(StatePaths(self.victim).roster)
+        """Put peer ids on the victim's roster, under these names."""
         for peer, name in peers.items():
-            roster.add(peer, Member(name=name))
+            trust(StatePaths(self.victim), self.identity, peer, Member(name=name))
 
     def start(self) -> None:
         """Run both; return once the victim has merged the neighbour's model."""
