@@ -160,15 +160,16 @@ async def _find(invite: Invite) -> tuple[str, bytes]:
         return address, der
 
     tries = [asyncio.create_task(one(address)) for address in invite.addresses]
-    troubles: list[str] = []
+    troubles: dict[str, str] = {}  # what is wrong -> reason
     try:
         for attempt in asyncio.as_completed(tries):
             try:
                 return await attempt
             except RemoteError as error:
-                troubles.append(error.detail)
+                troubles[error.detail] = error.reason
     finally:
         for task in tries:
             task.cancel()
         await asyncio.gather(*tries, return_exceptions=True)
-    raise Unreachable("; ".join(troubles) or "the code has no address")
+    reason = "identity" if "identity" in troubles.values() else None  # there is somebody, which says more than silence
+    raise Unreachable("; ".join(troubles) or "the code has no address", reason=reason)

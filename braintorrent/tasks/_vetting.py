@@ -7,7 +7,6 @@ import re
 from typing import Any
 
 from braintorrent.errors import ConfigError
-from braintorrent.tasks._building import check_own, class_of
 from braintorrent.tasks._plain import check_plain
 
 PLACES = {"network": ["monai.networks.nets"], "loss": ["monai.losses", "torch.nn"], "optimiser": ["torch.optim"]}
@@ -21,6 +20,8 @@ def vet(task: dict[str, Any], where: str) -> None:
         if task.get(key):
             _vet_class(task[key], modules, f"{where}: {key}")
         if isinstance(task.get(f"{key}_args"), dict):
+            from braintorrent.tasks._building import check_own
+
             check_own(task[f"{key}_args"], f"{where}: {key}_args")
 
 
@@ -28,6 +29,8 @@ def _vet_class(name: Any, modules: list[str], where: str) -> None:
     if not (isinstance(name, str) and _CLASS.fullmatch(name)):
         raise ConfigError(f"{where}: {str(name)[:64]!a} is not the name of a class")
     import torch
+
+    from braintorrent.tasks._building import class_of
 
     base = torch.optim.Optimizer if modules == PLACES["optimiser"] else torch.nn.Module
     trouble: ConfigError | None = None
