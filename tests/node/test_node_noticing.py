@@ -1,0 +1,146 @@
+"""Word of labs goes round between running nodes: over others, by policy, and to its consequences."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import pytest
+import tomli_w
+
+from braintorrent.node import finding, noticing
+from braintorrent.node.lab import Lab, ensure_identity
+from braintorrent.node.members import asked, members, pick
+from braintorrent.node.node import Node
+from braintorrent.node.roster import Member, Roster
+from braintorrent.node.rotating import rotate
+from braintorrent.node.status import status
+from braintorrent.node.trusting import introduce, revoke, untrust
+from braintorrent.records import Identity, digest, sign_announcement
+from braintorrent.records.notice import prove
+from braintorrent.storage import Ledger, StatePaths
+
+FED = "testing-node"
+STRANGER = Identity.create().id
+
+
+def roster(folder):
+    return Roster(StatePaths(folder).roster)
+
+
+def part(folder, other):
+    """The lab of one folder does not know the lab of the other."""
+    untrust(StatePaths(folder), ensure_identity(folder), other.name)
+
+
+def knobs(folder, **said):
+    content = {
+        "name": folder.name, "listen": "127.0.0.1:0", "timing": {"ask_every": 0.2, "alone_after": 0.5}, **said,
+    }  # fmt: skip
+    (folder / "peer.toml").write_text(tomli_w.dumps(content))
+
+
+@pytest.fixture
+async def run(monkeypatch):
+    """Nodes of folders, running until the test ends, who look at their files often."""
+    monkeypatch.setattr(finding, "ROSTER_EVERY", 0.2)
+    monkeypatch.setattr(noticing, "NOTICES_EVERY", 0.2)
+    async with asyncio.timeout(60), AsyncExitStack() as stack:
+
+        async def start(*folders):
+            return [await stack.enter_async_context(Node(Lab.open(folder))) for folder in folders]
+
+        yield start
+
+
+async def test_word_goes_down_a_chain_and_each_lab_does_as_it_likes(folders, run, until):
+    """lab-a revokes lab-d, and introduces a newcomer. It does not speak with lab-c, which trusts it; lab-b does."""
+    a, b, c, d = folders("lab-a", "lab-b", "lab-c", "lab-d")
+    knobs(b, introductions="refuse", revocations="accept")
+    knobs(c, introductions="accept")
+    part(a, c)
+    _, _, third = await run(a, b, c)
+    me = ensure_identity(a)
+    introduce(StatePaths(a), me, FED, STRANGER, Member(name="lab-new"))
+    revoke(StatePaths(a), me, FED, "lab-d", "spoils what it sends")
+    gone = ensure_identity(d).id
+    await until(lambda: STRANGER in roster(c).ids and gone not in roster(b).ids)
+    assert roster(c).members[STRANGER].vouched == me.id
+    assert STRANGER not in roster(b).ids
+    assert roster(b).revoked[gone].by == me.id
+    assert gone in roster(c).ids, "lab-c asks a person"
+    await until(lambda: status(third)["advice"])
+    (advice,) = status(third)["advice"]
+    assert (advice["kind"], advice["name"], advice["by"]) == ("revocation", "lab-d", "lab-a")
+    seen = await asyncio.to_thread(members, c)
+    assert [m["name"] for m in seen["waiting"]] == ["lab-d"]
+    assert {m["name"]: m["vouched"] for m in seen["members"]}["lab-new"] == "lab-a"
+    assert [m["name"] for m in seen["members"] if m["seen"]] == ["lab-b"]
+    assert pick(c, "lab-d")[0].why == "spoils what it sends"
+
+
+async def test_a_revoked_labs_models_are_dropped_and_no_longer_served(folders, run, until):
+    a, b, c = folders("lab-a", "lab-b", "lab-c", stop={"versions": 2})
+    nodes = await run(a, b, c)
+    kept, theirs = nodes[0].context, nodes[1].lab.me
+    for node in (nodes[0], nodes[2]):
+        entries = node.context.machine.table.entries
+        await until(lambda entries=entries: theirs in entries and entries[theirs].held is not None)
+    await until(lambda: kept.activity.verb not in ("merging",))
+    revoke(StatePaths(a), nodes[0].lab.identity, FED, "lab-b", "")
+    await until(lambda: theirs not in kept.lab.roster.ids)
+    await until(lambda: theirs not in kept.machine.table.entries)
+    held = nodes[2].context.machine.table.entries[theirs].held
+    assert held is not None, "lab-c was only advised"
+    await until(lambda: nodes[0].serving.blob(nodes[2].lab.me, held.content) is None)
+    await asyncio.sleep(1)
+    assert theirs not in kept.machine.table.entries, "lab-c relays in vain"
+    assert not nodes[0].serving.trusted(theirs)
+
+
+async def test_two_labs_revoke_each_other_and_a_third_learns_with_both(folders, run, until):
+    a, b, c = folders("lab-a", "lab-b", "lab-c")
+    nodes = await run(a, b, c)
+    revoke(StatePaths(a), nodes[0].lab.identity, FED, "lab-b", "they began")
+    revoke(StatePaths(b), nodes[1].lab.identity, FED, "lab-a", "no, they did")
+    third = nodes[2]
+    await until(lambda: len(asked(c)) == 2)
+    assert {(n.author, n.peer) for n in asked(c)} == {
+        (nodes[0].lab.me, nodes[1].lab.me), (nodes[1].lab.me, nodes[0].lab.me)
+    }  # fmt: skip
+    assert roster(c).ids == {nodes[0].lab.me, nodes[1].lab.me}
+    before = third.context.merges
+    await until(lambda: third.context.merges > before + 1)
+
+
+async def test_a_proof_goes_round_and_quarantines(folders, run, until):
+    a, b, c = folders("lab-a", "lab-b", "lab-c")
+    nodes = await run(a, b, c)
+    liar, teller, third = nodes
+    await until(lambda: liar.context.machine.newest is not None)
+    newest = liar.context.machine.newest
+    other = sign_announcement(liar.lab.identity, replace(newest, content=digest(b"another")))
+    proof = prove(newest, other)
+    teller.context.tell(lambda now: teller.context.machine.heard(proof, "nobody", now))
+    life = newest.version.incarnation
+    await until(lambda: life in third.context.machine.table.entries[liar.lab.me].quarantined)
+    with Ledger(third.lab.state.ledger, read_only=True) as ledger:
+        await until(lambda: life in ledger.entries(third.lab.me)[liar.lab.me].quarantined)
+        await until(lambda: [raw for raw, _ in ledger.notices()])
+
+
+async def test_those_who_trust_a_lab_follow_it_to_its_new_key(folders, run, until):
+    a, b, c = folders("lab-a", "lab-b", "lab-c")
+    async with Node(Lab.open(a)) as first:
+        await until(lambda: first.context.machine.newest is not None)
+    old, new = rotate(a)
+    part(a, c)  # it tells lab-b itself, and lab-c hears of it there
+    _, second, third = nodes = await run(a, b, c)
+    for node in (second, third):
+        await until(lambda node=node: new in node.lab.roster.ids)
+        assert old not in node.lab.roster.ids
+        assert node.lab.roster.members[new].name == "lab-a"
+    assert roster(b).ids == {new, third.lab.me}
+    await until(lambda: new in second.context.machine.table.entries)
+    assert nodes[0].context.machine.newest.author == new
