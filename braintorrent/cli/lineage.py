@@ -23,9 +23,9 @@ def lineage(version: str | None, folder: Path, depth: int | None, as_json: bool,
     A running node is not disturbed.
 
     \b
-    weight   the part of a model in the one merge it went into
-    share    the weights of all merges on the way, multiplied; over all ways, added up
-    influence  a lab's versions' shares, added up, as a part of all that is known
+    weight     its part in the one merge it went into
+    share      the weights of all merges on the way, multiplied; over all ways, added up
+    influence  the shares of a lab's versions, added up, as a part of all that is known
 
     Other labs' parts are what they signed, not what was seen (docs/lineage.md). Beyond a hole nothing is known.
     """

@@ -20,6 +20,8 @@ from typing import Any
 from aiohttp import web
 
 from braintorrent.errors import StorageFull
+from braintorrent.node.lineage import Ancestry
+from braintorrent.node.roster import Roster
 from braintorrent.storage import Ledger, StatePaths, write_atomically
 
 
@@ -97,8 +99,11 @@ def ended(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"versions": 0, "metrics": {}, **(last or {}), "running": False, "clean": None}
     if not paths.ledger.exists():
         return found
+    roster = Roster(paths.roster)
     with Ledger(paths.ledger, read_only=True) as ledger:
         newest, measured = ledger.newest(), ledger.metrics()
+        inside = Ancestry(ledger, paths.blobs).authors(newest) if roster.revoked else frozenset()
+    found["contains_revoked"] = sorted(roster.name(peer) for peer in inside & roster.revoked.keys())
     for m in measured:
         if m.value is not None:
             found["metrics"].setdefault(m.stage, {})[m.name] = m.value

@@ -58,7 +58,8 @@ class Lineage:
     """Everything known to be in the model `root`.
 
     told: nearest first. via: ancestor -> the one it was first met in. distance: merges between it and the model.
-    order: every version before its parents. unread: mentions that were too many to follow.
+    order: every version before its parents. unread: mentions that were too many to follow. merge: the model itself is
+    a merge that no training followed.
     """
 
     root: Ancestor
@@ -68,11 +69,17 @@ class Lineage:
     order: list[Ancestor]
     share: dict[Ancestor, float]
     unread: int = 0
+    merge: bool = False
+
+    @property
+    def trained(self) -> list[Ancestor]:
+        """The versions whose training is known to be in it, nearest first."""
+        return [a for a in self.told if a.version != NOTHING and not (self.merge and a == self.root)]
 
     @property
     def authors(self) -> frozenset[str]:
         """The labs whose training is known to be in it."""
-        return frozenset(a.author for a in self.told if a.version != NOTHING)
+        return frozenset(ancestor.author for ancestor in self.trained)
 
     @property
     def holes(self) -> list[Ancestor]:
@@ -83,15 +90,14 @@ class Lineage:
     def influence(self) -> dict[str, float]:
         """Lab -> its versions' shares added up, as a part of all that is known; the largest first."""
         sums: dict[str, float] = {}
-        for ancestor, share in self.share.items():
-            if ancestor.version != NOTHING:
-                sums[ancestor.author] = sums.get(ancestor.author, 0.0) + share
+        for ancestor in self.trained:
+            sums[ancestor.author] = sums.get(ancestor.author, 0.0) + self.share[ancestor]
         total = sum(sums.values()) or 1.0
         return {author: value / total for author, value in sorted(sums.items(), key=lambda item: -item[1])}
 
 
 class Ancestry:
-    """Reads a state folder's announcements and records, each once; beside a running node, too. One thread at a time."""
+    """Reads a state folder's announcements and records, each once; beside a running node, too. Any thread may call."""
 
     def __init__(self, ledger: Ledger, blobs: Path) -> None:
         self.ledger, self.blobs = ledger, blobs
@@ -99,10 +105,29 @@ class Ancestry:
         self._mentions = 0
 
     def trace(self, root: Ancestor, told: Told | None = None) -> Lineage:
-        """The lineage of `root`. told: what is known of a model that was never announced."""
-        found = {root: told or self._told(root)}
-        via, distance, unread = {root: root}, {root: 0}, 0
-        waiting, mentions = deque([root]), 0
+        """The lineage of `root`. told: what is known of a merge that was never announced."""
+        found, via, unread = self._walk(root, told)
+        distance = {root: 0}
+        for ancestor, child in via.items():
+            distance.setdefault(ancestor, distance[child] + 1)
+        order, circles = _descending(root, found)
+        for ancestor in circles:
+            found[ancestor] = Told((), found[ancestor].samples, found[ancestor].steps, CIRCLE)
+        return Lineage(root, found, via, distance, order, _shares(root, order, found), unread, told is not None)
+
+    def authors(self, announcement: Announcement | None) -> frozenset[str]:
+        """The labs whose training is known to be in a version."""
+        if announcement is None:
+            return frozenset()
+        found, *_ = self._walk(Ancestor(announcement.author, announcement.version, announcement.content), None)
+        return frozenset(ancestor.author for ancestor in found if ancestor.version != NOTHING)
+
+    def _walk(
+        self, root: Ancestor, told: Told | None
+    ) -> tuple[dict[Ancestor, Told], dict[Ancestor, Ancestor], int]:  # fmt: skip
+        """What is told of everything in `root`, nearest first; in what each was met first; mentions not followed."""
+        found, via = {root: told or self._told(root)}, {root: root}
+        waiting, mentions, unread = deque([root]), 0, 0
         while waiting:
             ancestor = waiting.popleft()
             for parent, _ in sorted(found[ancestor].parents, key=lambda mention: -mention[1]):
@@ -112,32 +137,24 @@ class Ancestry:
                 if mentions > MAX_MENTIONS:
                     unread += 1
                     continue
-                found[parent], via[parent], distance[parent] = self._told(parent), ancestor, distance[ancestor] + 1
+                found[parent], via[parent] = self._told(parent), ancestor
                 waiting.append(parent)
-        order, circles = _descending(root, found)
-        for ancestor in circles:
-            found[ancestor] = Told((), found[ancestor].samples, found[ancestor].steps, CIRCLE)
-        return Lineage(root, found, via, distance, order, _shares(root, order, found), unread)
-
-    def authors(self, announcement: Announcement | None) -> frozenset[str]:
-        """The labs whose training is known to be in a version."""
-        if announcement is None:
-            return frozenset()
-        return self.trace(Ancestor(announcement.author, announcement.version, announcement.content)).authors
+        return found, via, unread
 
     def _told(self, ancestor: Ancestor) -> Told:
         if ancestor.version == NOTHING:
             return Told()
-        if ancestor not in self._read:
-            told = self._look_up(ancestor)
-            if told.hole:
-                return told  # it may yet be filled
+        told = self._read.get(ancestor)
+        if told is not None:
+            return told
+        told = self._look_up(ancestor)
+        if not told.hole:  # which may yet be filled
             self._mentions += len(told.parents)
             if self._mentions > MAX_MENTIONS:
                 self._read.clear()
                 self._mentions = len(told.parents)
             self._read[ancestor] = told
-        return self._read[ancestor]
+        return told
 
     def _look_up(self, ancestor: Ancestor) -> Told:
         try:

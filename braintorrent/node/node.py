@@ -93,7 +93,6 @@ class Node:
         self._exit.callback(context.worker.shutdown)
         if own:
             context.metrics["own"] = own
-        await asyncio.to_thread(context.look_back)
         self.serving = Serving(context)
         self._dispatch = Dispatch(context, self.serving, self._spawn)
         rate = lab.peer.serve_mib_per_second
@@ -114,6 +113,7 @@ class Node:
         self._spawn(watch_roster(context))
         self._spawn(watch_notices(context))
         self._spawn(self._flush())
+        self._spawn(context.keep(context.look_back))
         if lab.peer.peers:
             self._spawn(find_static(context, client, lab.peer.peers))
         if lab.peer.discovery:

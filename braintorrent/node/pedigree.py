@@ -16,7 +16,7 @@ from braintorrent.errors import ConfigError
 from braintorrent.network.limits import NAME_CHARS
 from braintorrent.network.wire import clean
 from braintorrent.node.keeping import told as told_of
-from braintorrent.node.lineage import Ancestor, Lineage, Told
+from braintorrent.node.lineage import Ancestor, Lineage, Mention, Told
 from braintorrent.node.roster import Roster
 from braintorrent.protocol.version import NOTHING, Version
 from braintorrent.records import short
@@ -34,7 +34,7 @@ Namer = Callable[[str], str]
 def chosen(ledger: Ledger, models: Path, me: str, text: str | None) -> tuple[Ancestor, Told | None]:
     """The model that a person means: an own version, by counter or in full, a kept model's name, or the newest.
 
-    With what is known of it where it was never announced. ConfigError if there is none such.
+    With what is known of it where it is a merge that was never announced. ConfigError if there is none such.
     """
     if text in KEPT:
         return kept(ledger, models, me, text)
@@ -89,6 +89,8 @@ def picture(lineage: Lineage, name: Namer, revoked: Collection[str], depth: int 
     tree, shown = _tree(lineage, name, revoked, depth)
     parts: list[Any] = [tree, Text(), _labs(lineage, name, revoked)]
     behind = len(lineage.told) - shown
+    if any(len(told.parents) > 1 for told in lineage.told.values()):
+        parts.append(Text("each version stands once, where it is nearest to the model", "dim"))
     if behind:
         more = f"{behind} more versions are not shown (--depth {max(lineage.distance.values())}, --json, --dot)"
         parts.append(Text(more, "dim"))
@@ -114,34 +116,41 @@ def _tree(lineage: Lineage, name: Namer, revoked: Collection[str], depth: int) -
             continue
         weight = weights.get((child, ancestor))
         branches[ancestor] = branch.add(_line(lineage, ancestor, weight, name, revoked))
+    below = {(lineage.via[ancestor], ancestor) for ancestor in branches}
     for ancestor, branch in branches.items():
-        _rest(branch, lineage, ancestor, name)
+        others = [(p, w) for p, w in lineage.told[ancestor].parents if (ancestor, p) not in below]
+        _rest(branch, lineage, ancestor, others, name)
     return tree, len(branches)
 
 
 def _line(lineage: Lineage, ancestor: Ancestor, weight: float | None, name: Namer, revoked: Collection[str]) -> Text:
     told = lineage.told[ancestor]
-    line = Text(_called(ancestor, name), "bold")
+    merge = lineage.merge and ancestor == lineage.root
+    title = (
+        f"{name(ancestor.author)}, merged after version {ancestor.version.counter}"
+        if merge
+        else _called(ancestor, name)
+    )
+    line = Text(title, "bold")
     if ancestor.author in revoked:
         line.append(" REVOKED", "bold red")
     facts = [] if weight is None else [f"weight {weight:.2f}", f"share {lineage.share[ancestor]:.3f}"]
     if told.samples:
         facts.append(f"{told.samples} samples")
-    return line.append(f"  {' · '.join(facts)}", "not bold dim")
+    return line.append(f"  {' · '.join(facts)}", "not bold dim") if facts else line
 
 
-def _rest(branch: Tree, lineage: Lineage, ancestor: Ancestor, name: Namer) -> None:
-    """What stands below a version beside its branches: where knowledge ends, and parents that stand elsewhere."""
+def _rest(branch: Tree, lineage: Lineage, ancestor: Ancestor, others: list[Mention], name: Namer) -> None:
+    """What stands below a version beside its branches: where knowledge ends, and the other parents."""
     told = lineage.told[ancestor]
     if told.hole:
         branch.add(Text(f"unknown beyond here: {told.hole}", "yellow"))
     elif not told.parents and ancestor.version != NOTHING:
         branch.add(Text("local training from the shared start", "green"))
-    elsewhere = [(p, w) for p, w in told.parents if p in lineage.via and lineage.via[p] != ancestor]
-    if elsewhere:
-        which = ", ".join(f"{_called(p, name)} (weight {w:.2f})" for p, w in elsewhere[:MENTIONED])
-        more = f", and {len(elsewhere) - MENTIONED} more" if len(elsewhere) > MENTIONED else ""
-        branch.add(Text(f"and {which}{more}: see elsewhere in this tree", "dim"))
+    if others:
+        which = ", ".join(f"{_called(p, name)} (weight {w:.2f})" for p, w in others[:MENTIONED])
+        more = f", and {len(others) - MENTIONED} more" if len(others) > MENTIONED else ""
+        branch.add(Text(f"and {which}{more}", "dim"))
 
 
 def _called(ancestor: Ancestor, name: Namer) -> str:
@@ -152,7 +161,7 @@ def _called(ancestor: Ancestor, name: Namer) -> str:
 
 def _labs(lineage: Lineage, name: Namer, revoked: Collection[str]) -> Table:
     direct = {parent.author: weight for parent, weight in lineage.told[lineage.root].parents}
-    table = Table("lab", "id", "versions", "influence", "merged", "", box=None, header_style="bold")
+    table = Table("lab", "id", "versions", "influence", "how it came in", "", box=None, header_style="bold")
     counts = _counts(lineage)
     for author, influence in lineage.influence.items():
         how = f"directly, weight {direct[author]:.2f}" if author in direct else "through others"
@@ -165,8 +174,8 @@ def _labs(lineage: Lineage, name: Namer, revoked: Collection[str]) -> Table:
 
 def _counts(lineage: Lineage) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for ancestor in lineage.told:
-        counts[ancestor.author] = counts.get(ancestor.author, 0) + (ancestor.version != NOTHING)
+    for ancestor in lineage.trained:
+        counts[ancestor.author] = counts.get(ancestor.author, 0) + 1
     return counts
 
 

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from braintorrent.cli import cli
+from braintorrent.node.control import ended
 from braintorrent.node.lab import Lab
 from braintorrent.node.lineage import CIRCLE, DAMAGED, GONE, OTHER, UNHEARD, Ancestor, Ancestry, Told
 from braintorrent.node.node import Node
@@ -82,8 +83,11 @@ def test_each_version_stands_in_the_tree_once_and_the_merged_model_has_a_lineage
     assert {v["lab"] for v in versions if v["distance"] == 1} == {"lab-a", "lab-b", "lab-c"}
     assert text.count("samples") == len(versions) - 1, "the merged model itself was never announced"
     assert "local training from the shared start" in text
-    assert "see elsewhere in this tree" in text
+    assert "each version stands once" in text
+    assert "lab-a, merged after version 3" in text
     assert "directly, weight 0.33" in text
+    labs = json.loads(shown("merged", "--json", "-C", folder))["labs"]
+    assert {lab["versions"] for lab in labs} == {3}, "a merge without training is nobody's training"
 
 
 def test_the_graph_has_every_version_and_every_weight(ran):
@@ -123,9 +127,12 @@ def test_a_revoked_lab_is_marked_in_lineage_and_in_status(ran):
     assert "lab-c 3 REVOKED" in shown("merged", "-C", folder)
     assert [v["lab"] for v in json.loads(shown("--json", "-C", folder))["labs"] if v["revoked"]] == ["lab-c"]
     assert "REVOKED" in shown("--dot", "-C", folder)
+    assert ended(folder)["contains_revoked"] == ["lab-c"], "the folder says so before any node runs there again"
 
     async def once():
         async with asyncio.timeout(20), Node(Lab.open(folder)) as node:
+            while not status(node)["contains_revoked"]:
+                await asyncio.sleep(0.05)
             return status(node)
 
     found = asyncio.run(once())
