@@ -21,13 +21,25 @@ from pydantic import BaseModel
 import braintorrent
 from braintorrent.config import Federation, Peer, Section, StopSection, TimingSection, agreement
 from braintorrent.network import limits
+from braintorrent.network.joining import JoinRequest, Welcome, encode_join, encode_welcome
 from braintorrent.network.tls import certificate, to_der
 from braintorrent.network.wire import Hello, encode_ask, encode_error, encode_hello, encode_tell
 from braintorrent.protocol.messages import PHASES, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.steps import PHASE, Step
 from braintorrent.protocol.version import Version
-from braintorrent.records import Artifact, Identity, Parent, Record, digest, encode_record, sign_announcement
+from braintorrent.records import (
+    Artifact,
+    Identity,
+    Invite,
+    Parent,
+    Record,
+    digest,
+    encode_invite,
+    encode_record,
+    peer_id,
+    sign_announcement,
+)
 from braintorrent.records.canonical import unpack
 from braintorrent.weights import Role, Schema, TensorSpec, Weights, weighted_mean
 
@@ -92,6 +104,10 @@ def vectors() -> dict[str, str]:
     hello = Hello("lab-a", "example-federation", (1, 1), ("safetensors",), agreed, 1700000000002, ("192.0.2.7:47100",))
     ask = AskMessage(announcement, {you.id: Version(1700000000000, 3)}, (0, 1), "working")
     tell = TellMessage((announcement,), "final", True, {you.id: ("[fd00::7]:47100",)})
+    invite = Invite(me.id, "example-federation", bytes(range(16)), 1700003600, ("192.0.2.7:47100",), "lab-c")
+    join = encode_join(you, invite, "join", "lab-c", ("[fd00::7]:47100",))
+    members = ((peer_id(bytes(32)), "lab-b", ("192.0.2.8:47100",)),)
+    welcome = Welcome("lab-a", 'format = 1\nid = "example-federation"\n', digest(b"start"), members, 1700000000002)
     models = [np.array([1.0, -2.5, 0.1], "<f4"), np.array([3.0, -2.5, 0.3], "<f4"), np.array([-5.0, -2.5, 0.7], "<f4")]
     mean = np.empty_like(models[0])
     weighted_mean(models, [20 / 90, 30 / 90, 40 / 90], mean)
@@ -112,6 +128,10 @@ def vectors() -> dict[str, str]:
         "hello": encode_hello(hello).hex(),
         "ask": encode_ask(ask).hex(),
         "tell": encode_tell(tell).hex(),
+        "invite": encode_invite(invite),
+        "one-time peer id": invite.key.id,
+        "join": join.hex(),
+        "welcome": encode_welcome(welcome).hex(),
         "error": encode_error("roster", "not on my roster").hex(),
         "mean": mean.tobytes().hex(),
     }
@@ -186,6 +206,8 @@ def announced() -> list[str]:
     [
         ("hello", [f.name for f in fields(Hello)]), ("ask", [f.name for f in fields(AskMessage)]),
         ("tell", [f.name for f in fields(TellMessage)]), ("announcement", announced()),
+        ("invite", [f.name for f in fields(Invite)]), ("welcome", [f.name for f in fields(Welcome)]),
+        ("join", [f.name for f in fields(JoinRequest) if f.name not in ("joiner", "invite")]),
         ("parent", list(Parent.model_fields)), ("artifact", list(Artifact.model_fields)),
     ],
 )  # fmt: skip
@@ -205,7 +227,7 @@ def test_steps_and_phases_are_all_there():
 
 def test_every_reason_that_travels_or_is_recorded_is_explained():
     told = {bare(reason) for reason, *_ in rows(PROTOCOL, "reason", "status")}
-    files = ("network/*.py", "records/*.py", "node/a*ing.py", "node/serving.py", "errors.py")
+    files = ("network/*.py", "records/*.py", "node/a*ing.py", "node/inviting.py", "node/serving.py", "errors.py")
     text = "".join(path.read_text() for pattern in files for path in PACKAGE.glob(pattern))
     used = set(re.findall(r'(?:reason ?= ?|Declined\(\d+, )"([a-z-]+)"', text))
     assert told == used - {"remote"}  # the root of the tree is never raised
@@ -267,7 +289,7 @@ def test_every_name_in_code_quotes_that_looks_like_a_knob_is_one_or_a_field():
     known = set(re.findall(r"^    (\w+): ", options, re.MULTILINE)) | {"below_quorum"}
     for model in (Peer, Federation, *sections(Peer).values(), *sections(Federation).values(), Parent, Artifact):
         known |= set(model.model_fields)
-    for shape in (Policy, Hello, AskMessage, TellMessage, Announcement):
+    for shape in (Policy, Hello, Invite, JoinRequest, Welcome, AskMessage, TellMessage, Announcement):
         known |= {f.name for f in fields(shape)}
     for path in PROSE:
         quoted = re.findall(r"`([a-z][a-z_]+)(?: = [^`]+)?`", path.read_text())
