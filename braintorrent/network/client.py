@@ -191,3 +191,7 @@ def _translating(peer: str, address: str) -> Iterator[None]:
         raise BadMessage(f"{short(peer)} at {address} does not speak HTTP: {line(error)}", reason="http") from None
     except (aiohttp.ClientError, Unanswered, ConnectionError, UnicodeError) as error:
         raise Unreachable(f"{short(peer)} at {address}: {line(error)}") from None
+    except RuntimeError as error:
+        if str(error) != "Session is closed":  # aiohttp's way to say that `forget` came in between
+            raise
+        raise Unreachable(f"{short(peer)} left the roster in mid-question") from None

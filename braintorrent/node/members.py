@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from braintorrent.errors import ConfigError
+from braintorrent.node.advice import advice, read_notices, said, waiting
 from braintorrent.node.control import last_status, read_status
-from braintorrent.node.noticing import advice, read_notices, said, waiting
 from braintorrent.node.roster import Roster
 from braintorrent.protocol.notices import Introduction, Revocation
 from braintorrent.records import Identity, short

@@ -22,6 +22,7 @@ from braintorrent.network.dialling import Dialling
 from braintorrent.network.discovery import Discovery
 from braintorrent.network.server import Server
 from braintorrent.network.wire import encode_hello
+from braintorrent.node.advice import own_rotation
 from braintorrent.node.asking import hello
 from braintorrent.node.auditing import find_roster
 from braintorrent.node.board import Board
@@ -32,7 +33,7 @@ from braintorrent.node.fetching import give_up
 from braintorrent.node.finding import find_static, nearby, sighted, watch_roster
 from braintorrent.node.keeping import recall
 from braintorrent.node.lab import Lab, policy
-from braintorrent.node.noticing import own_rotation, watch_notices
+from braintorrent.node.noticing import watch_notices
 from braintorrent.node.restoring import restore
 from braintorrent.node.rollback import own_scores
 from braintorrent.node.serving import Serving

@@ -8,6 +8,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from braintorrent.node.advice import said
+
 FILE_WIDTH = 120  # columns of what goes into a file, where nobody can widen a window
 
 
@@ -32,6 +34,8 @@ def one_peer(status: dict[str, Any]) -> Group:
     head.add_row("traffic", f"{size(status['bytes_in'])} in, {size(status['bytes_out'])} out")
     for what, text in status["notes"].items():
         head.add_row(Text(what, "yellow"), Text(text, "yellow"))
+    for advice in status.get("advice", []):
+        head.add_row(Text("advice", "yellow"), Text(said(advice), "yellow"))
     table = Table("peer", "id", "state", "known", "merged", "in", "out", "trouble", box=None, header_style="bold")
     for peer in status["peers"]:
         refused = "; ".join(f"version {_counter(v)} refused: {reason}" for v, reason in peer["refused"].items())

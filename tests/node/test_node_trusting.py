@@ -9,9 +9,9 @@ import pytest
 from braintorrent.config import Peer
 from braintorrent.errors import ConfigError
 from braintorrent.node import rotating
+from braintorrent.node.advice import Kept, decide, read_notices
 from braintorrent.node.auditing import audit
 from braintorrent.node.lab import Lab, ensure_identity
-from braintorrent.node.noticing import Kept, decide, read_notices
 from braintorrent.node.roster import Member, Revoked, Roster
 from braintorrent.node.trusting import heed, introduce, revoke, trust, untrust
 from braintorrent.protocol.notices import Introduction, Revocation, Rotation
