@@ -82,6 +82,9 @@ def cli() -> None:
     See it work:        braintorrent demo
     Your own scans:     braintorrent new lab-a --from SCANS     (or, for a trial: braintorrent split SCANS -o labs)
                         braintorrent check lab-a
+    Two labs:           braintorrent run lab-a
+                        braintorrent invite lab-b -C lab-a          (prints a code; give it to the other lab)
+                        braintorrent join CODE lab-b --data SCANS   (there; shows what it is to, and asks)
     Two labs by hand:   braintorrent id lab-a       (prints a line; give it to the other lab)
                         braintorrent id lab-b
                         braintorrent trust "LINE OF LAB-A" -C lab-b

@@ -96,7 +96,7 @@ def join(
     a connection that only it can answer. What it offers may name installed methods, tasks and networks only, never
     code. Nothing is written before you agree; a join that breaks off can be repeated with the same command.
     """
-    from braintorrent.errors import RemoteError
+    from braintorrent.errors import RemoteError, StorageFull
     from braintorrent.node.tables import console as wide_console
     from braintorrent.records import decode_invite
     from braintorrent.workbench import joining
@@ -114,6 +114,8 @@ def join(
         joined = joining.settle(offer, folder, data, name, listen, others=others)
     except RemoteError as error:
         raise click.ClickException(_in_words(error)) from None
+    except StorageFull as error:
+        raise click.ClickException(str(error)) from None
     if as_json:
         click.echo(json.dumps(joined.plain()))
     else:

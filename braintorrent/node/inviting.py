@@ -108,6 +108,7 @@ class Inviting:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._failures = Bucket(1 / limits.JOIN_FAILURE_SECONDS, limits.JOIN_FAILURES)
+        self._failed = 0
         self._one_at_a_time = asyncio.Lock()
 
     async def join(self, body: bytes) -> bytes:
@@ -118,6 +119,8 @@ class Inviting:
             async with self._one_at_a_time:
                 await asyncio.to_thread(admit, context.lab, request, time.time())
         except RemoteError as error:
+            self._failed += 1
+            context.notes["joining"] = f"failed attempts to join by a code: {self._failed}, the last: {error.reason}"
             if not self._failures.take(1, context.now):
                 raise Declined(429, "busy", "too many failed attempts to join; try again later") from None
             log.warning("a lab tried to join and was declined: %s", error.reason)

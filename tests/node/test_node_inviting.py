@@ -206,6 +206,7 @@ async def test_guesses_run_dry_and_a_right_code_still_gets_in(labs):
         assert reasons == ["unknown"] * 10 + ["busy"] * 5
         with pytest.raises(Declined):
             await node.serving.join(b"\x93" * 100)
+        assert node.context.notes["joining"] == "failed attempts to join by a code: 16, the last: bad-message"
         joiner = Identity.create()
         await node.serving.join(encode_join(joiner, code, "join", "lab-c", ()))
         assert node.serving.trusted(joiner.id), "at once, not when the roster is looked at again"
