@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,6 +56,7 @@ def usual(norms: NDArray[np.float64], start: int) -> float:
 
 
 def clipping(norms: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
-    """min(1, radius / norm), and 1 where the norm is 0."""
+    """min(1, radius / norm); 1 where the norm is 0, and 0 where it is as good as infinite."""
     reach = np.maximum(norms, radius)
-    return np.divide(radius, reach, out=np.ones_like(norms), where=reach > 0)
+    steps = np.divide(radius, reach, out=np.ones_like(norms), where=reach > 0)
+    return np.where(norms < math.sqrt(FAR) / 2, steps, 0.0)
