@@ -106,7 +106,7 @@ def _blobs(state: StatePaths, ledger: Ledger) -> str:
 
 def _rosters(ledger: Ledger) -> list[str]:
     """The digests of the rosters that the entries tell of, in order."""
-    return [str(entry.body.get("roster")) for entry in ledger.chain() if entry.kind == "roster"]
+    return [str(entry.body.get("roster")) for entry in ledger.chain("roster")]
 
 
 def _roster(content: bytes | None, told: list[str]) -> str:

@@ -192,8 +192,11 @@ class BlobStore:
                 self.remove(next(iter(self._archived)))
 
     def remove(self, digest: str) -> None:
-        """Forget a blob now. Whoever has it open can go on reading."""
+        """Forget a blob, or what a download of it left that nobody continues. Whoever has it open can go on."""
         with self._lock:
+            file = self.path / (digest + PARTIAL)
+            if file.name not in self._writing:
+                self.settle(file, None)
             self._superseded.pop(digest, None)
             self._archived.pop(digest, None)
             if self._blobs.pop(digest, None) is not None:

@@ -42,7 +42,7 @@ def append(sql: sqlite3.Connection, identity: Identity, kind: str, body: Mapping
     found = sql.execute("SELECT sequence, raw FROM entry ORDER BY sequence DESC LIMIT 1").fetchone()
     sequence, previous = (found[0] + 1, digest(found[1])) if found else (1, FIRST)
     entry = sign_entry(identity, sequence, previous, int(time.time() * 1000), kind, body)
-    sql.execute("INSERT INTO entry VALUES (?, ?)", (sequence, entry.raw))
+    sql.execute("INSERT INTO entry VALUES (?, ?, ?)", (sequence, kind, entry.raw))
     return entry
 
 

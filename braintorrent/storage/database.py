@@ -40,7 +40,7 @@ CREATE TABLE traffic (peer TEXT PRIMARY KEY, received INTEGER NOT NULL, sent INT
 """
 SINCE_2 = """
 CREATE TABLE entry (  -- the chain: what the other tables tell, signed
-    sequence INTEGER PRIMARY KEY, raw BLOB NOT NULL);
+    sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL, raw BLOB NOT NULL);
 CREATE TABLE notice (digest TEXT PRIMARY KEY, raw BLOB NOT NULL, state TEXT NOT NULL, unix REAL NOT NULL);
 """
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)

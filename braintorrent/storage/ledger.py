@@ -75,10 +75,11 @@ class Ledger:
         with self._database.transaction() as sql:
             return self._append(sql, kind, body)
 
-    def chain(self) -> Iterator[Entry]:
-        """Every entry in order, each verified by itself, not how they are linked; BadMessage at one that does not."""
-        query, after = "SELECT sequence, raw FROM entry WHERE sequence > ? ORDER BY sequence LIMIT 256", 0
-        while rows := self._chained(query, after):
+    def chain(self, *kinds: str) -> Iterator[Entry]:
+        """Every entry in order, or of some kinds; each verified by itself (BadMessage), not how they are linked."""
+        wanted = f"AND kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
+        query, after = f"SELECT sequence, raw FROM entry WHERE sequence > ? {wanted} ORDER BY sequence LIMIT 256", 0
+        while rows := self._chained(query, after, *kinds):
             after = rows[-1][0]
             yield from (open_entry(raw) for _, raw in rows)
 

@@ -81,13 +81,13 @@ def _announcements(rows: Rows) -> str:
 
 def _chain(rows: Rows, me: str, entries: dict[str, list[Entry]]) -> str:
     previous, author, heir, sequence = FIRST, "", "", 0
-    for sequence, raw in rows("SELECT sequence, raw FROM entry ORDER BY sequence"):
+    for sequence, kind, raw in rows("SELECT sequence, kind, raw FROM entry ORDER BY sequence"):
         where = f"entry {sequence}"
         try:
             entry = open_entry(raw)
         except BadMessage as error:
             raise Broken(f"{where}: {error}") from None
-        if entry.sequence != sequence or entry.previous != previous:
+        if (entry.sequence, entry.kind, entry.previous) != (sequence, kind, previous):
             raise Broken(f"{where} does not follow the entry before it")
         if author and entry.author not in (author, heir):
             raise Broken(f"{where} is signed by {short(entry.author)}, those before it by {short(author)}")
