@@ -83,7 +83,7 @@ class _Rotation(_Fields):
     signature: Annotated[bytes, Field(strict=True, min_length=64, max_length=64)]
 
 
-_KINDS: dict[str, type[_Fields]] = {
+KINDS: dict[str, type[_Fields]] = {  # what stands after the kind, in order
     "introduction": _Introduction, "revocation": _Revocation, "rotation": _Rotation,
 }  # fmt: skip
 N = TypeVar("N", bound=Introduction | Revocation)
@@ -94,7 +94,7 @@ def sign_notice(identity: Identity, notice: N) -> N:
     if notice.author != identity.id:
         raise ValueError("a notice is signed by its author")
     kind = type(notice).__name__.lower()
-    values = [getattr(notice, name) for name in _KINDS[kind].model_fields]
+    values = [getattr(notice, name) for name in KINDS[kind].model_fields]
     return replace(notice, raw=_checked(sign_envelope(identity, FORMAT, CONTEXT, [kind, *values])))
 
 
@@ -121,9 +121,9 @@ def open_notice(raw: bytes) -> Notice:
                 raise BadMessage(f"a proof of format {fmt}; this release reads {FORMAT}", reason="format")
             return _opened_proof(raw, open_announcement(first), open_announcement(second))
     author, values = open_envelope(raw, FORMAT, CONTEXT, MAX_NOTICE_BYTES, "a notice")
-    if not values or not isinstance(values[0], str) or values[0] not in _KINDS:
+    if not values or not isinstance(values[0], str) or values[0] not in KINDS:
         raise BadMessage("a notice of no known kind")
-    model = _KINDS[values[0]]
+    model = KINDS[values[0]]
     if len(values) != 1 + len(model.model_fields):
         raise BadMessage(f"not the body of a notice of {values[0]}")
     try:

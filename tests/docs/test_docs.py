@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
@@ -25,6 +25,7 @@ from braintorrent.network.joining import JoinRequest, Welcome, encode_join, enco
 from braintorrent.network.tls import certificate, to_der
 from braintorrent.network.wire import Hello, encode_ask, encode_error, encode_hello, encode_tell
 from braintorrent.protocol.messages import PHASES, Announcement, AskMessage, TellMessage
+from braintorrent.protocol.notices import Introduction, Notices, Revocation
 from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.steps import PHASE, Step
 from braintorrent.protocol.version import Version
@@ -41,6 +42,7 @@ from braintorrent.records import (
     sign_announcement,
 )
 from braintorrent.records.canonical import unpack
+from braintorrent.records.notice import KINDS, prove, rotation, sign_notice
 from braintorrent.weights import Role, Schema, TensorSpec, Weights, weighted_mean
 
 ROOT = Path(__file__).parents[2]
@@ -102,11 +104,24 @@ def vectors() -> dict[str, str]:
         {"start.weights": digest(b"start"), "task.schema": schema.digest},
     )
     hello = Hello("lab-a", "example-federation", (1, 1), ("safetensors",), agreed, 1700000000002, ("192.0.2.7:47100",))
-    ask = AskMessage(announcement, {you.id: Version(1700000000000, 3)}, (0, 1), "working")
-    tell = TellMessage((announcement,), "final", True, {you.id: ("[fd00::7]:47100",)})
+    third = peer_id(bytes(32))
+    introduction = sign_notice(me, Introduction(
+        "example-federation", me.id, third, "lab-b", ("192.0.2.8:47100",), 1700000000003,
+    ))  # fmt: skip
+    revocation = sign_notice(me, Revocation(
+        "example-federation", me.id, third, "lab-b", "left the study", 1700000000004,
+    ))  # fmt: skip
+    rotated = rotation(me, you, "example-federation", 1700000000005)
+    proof = prove(announcement, sign_announcement(me, replace(announcement, content=digest(b"another"))))
+    notices = Notices()
+    for notice in (introduction, rotated):
+        notices.add(notice)
+    ask = AskMessage(announcement, {you.id: Version(1700000000000, 3)}, (0, 1), "working", notices.digest)
+    told = (introduction, rotated)
+    tell = TellMessage((announcement,), "final", True, {you.id: ("[fd00::7]:47100",)}, notices=told)
     invite = Invite(me.id, "example-federation", bytes(range(16)), 1700003600, ("192.0.2.7:47100",), "lab-c")
     join = encode_join(you, invite, "join", "lab-c", ("[fd00::7]:47100",))
-    members = ((peer_id(bytes(32)), "lab-b", ("192.0.2.8:47100",)),)
+    members = ((third, "lab-b", ("192.0.2.8:47100",)),)
     welcome = Welcome("lab-a", 'format = 1\nid = "example-federation"\n', digest(b"start"), members, 1700000000002)
     models = [np.array([1.0, -2.5, 0.1], "<f4"), np.array([3.0, -2.5, 0.3], "<f4"), np.array([-5.0, -2.5, 0.7], "<f4")]
     mean = np.empty_like(models[0])
@@ -128,6 +143,10 @@ def vectors() -> dict[str, str]:
         "hello": encode_hello(hello).hex(),
         "ask": encode_ask(ask).hex(),
         "tell": encode_tell(tell).hex(),
+        "introduction": introduction.raw.hex(),
+        "revocation": revocation.raw.hex(),
+        "rotation": rotated.raw.hex(),
+        "proof": proof.raw.hex(),
         "invite": encode_invite(invite),
         "one-time peer id": invite.key.id,
         "join": join.hex(),
@@ -208,6 +227,7 @@ def announced() -> list[str]:
         ("tell", [f.name for f in fields(TellMessage)]), ("announcement", announced()),
         ("invite", [f.name for f in fields(Invite)]), ("welcome", [f.name for f in fields(Welcome)]),
         ("join", [f.name for f in fields(JoinRequest) if f.name not in ("joiner", "invite")]),
+        *((kind, list(model.model_fields)) for kind, model in KINDS.items()),
         ("parent", list(Parent.model_fields)), ("artifact", list(Artifact.model_fields)),
     ],
 )  # fmt: skip
@@ -287,7 +307,15 @@ def test_every_knob_mentioned_exists():
 def test_every_name_in_code_quotes_that_looks_like_a_knob_is_one_or_a_field():
     options = "".join(path.read_text() for path in PACKAGE.glob("tasks/*.py"))
     known = set(re.findall(r"^    (\w+): ", options, re.MULTILINE)) | {"below_quorum"}
-    for model in (Peer, Federation, *sections(Peer).values(), *sections(Federation).values(), Parent, Artifact):
+    for model in (
+        Peer,
+        Federation,
+        *sections(Peer).values(),
+        *sections(Federation).values(),
+        Parent,
+        Artifact,
+        *KINDS.values(),
+    ):
         known |= set(model.model_fields)
     for shape in (Policy, Hello, Invite, JoinRequest, Welcome, AskMessage, TellMessage, Announcement):
         known |= {f.name for f in fields(shape)}
