@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 import pytest
-from gallery import ATTACKS, Attack, answers, doors, floods, messages, models, places  # noqa: F401 - they fill ATTACKS
+from gallery import ATTACKS, Attack
 from gallery.mallory import Mallory
 from gallery.scene import Scene, until
 
@@ -26,12 +26,14 @@ GATES = {"gate": "validation", "drop": 0.4, "max_share": 0.5}
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory):
     """The scene, and every attacker with a key and an address of its own."""
-    scene = Scene.set(tmp_path_factory.mktemp("attacks"), gates=GATES)
+    scene = Scene.set(tmp_path_factory.mktemp("attacks"), gates=GATES, discovery=True)
     crowd: dict[str, Mallory] = {}
     names = {scene.witness.id: "honest"}
     for number, attack in enumerate(ATTACKS.values()):
         mallory = Mallory(scene, f"m{number:02}", f"127.66.{number}.1")
-        mallory.friends = [Mallory(scene, f"m{number:02}-{i}", f"127.66.{number}.{i + 2}") for i in range(attack.friends)]
+        mallory.friends = [
+            Mallory(scene, f"m{number:02}-{i}", f"127.66.{number}.{i + 2}") for i in range(attack.friends)
+        ]
         crowd[attack.name] = mallory
         names |= {each.id: each.name for each in (mallory, *mallory.friends) if attack.member}
     scene.admit(names)
@@ -60,7 +62,7 @@ async def test_the_node_withstands(gallery, attack: Attack):
     mallory = crowd[attack.name]
     scene.forget_peak()
     said, before = len(scene.words()), (await scene.model())[0]
-    answers = await asyncio.wait_for(attack.run(mallory), 30) or []
+    heard = await asyncio.wait_for(attack.run(mallory), 30) or []
 
     assert scene.running(), scene.words()[said:]
     assert await prompt(scene) < SECONDS
@@ -75,6 +77,6 @@ async def test_the_node_withstands(gallery, attack: Attack):
     assert attack.share or not authors & ids
     status = scene.status()
     lines = [p for p in status["peers"] if p["id"] in ids]
-    evidence = "\n".join([*answers, json.dumps(lines), json.dumps(status["notes"]), scene.words()[said:]])
+    evidence = "\n".join([*heard, json.dumps(lines), json.dumps(status["notes"]), scene.words()[said:]])
     assert re.search(attack.named, evidence), evidence
     assert "Traceback" not in scene.words()[said:], scene.words()[said:]

@@ -49,3 +49,10 @@ def attack(
         return run
 
     return add
+
+
+def _gather() -> None:
+    from gallery import answers, doors, floods, messages, models, places, trust  # noqa: F401
+
+
+_gather()

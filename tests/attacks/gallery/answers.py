@@ -15,7 +15,7 @@ async def answered(mallory: Mallory, hook: object, kind: str = "ask", times: int
     """Serve it with this hook until the victim has run into it, and said what is wrong."""
     async with mallory.serving(**{kind: hook}):
         assert await mallory.called(times, kind), mallory.calls
-        assert await mallory.told('problem'), mallory.scene.entry(mallory.id)
+        assert await mallory.told("problem"), mallory.scene.entry(mallory.id)
         await asyncio.sleep(0.3)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -90,22 +91,29 @@ class Mallory:
         return await asyncio.open_connection(*self.scene.address, local_addr=(host or self.host, 0))
 
     async def connect(
-        self, *, anonymous: bool = False, host: str = "", context: ssl.SSLContext | None = None, limit: int = 1 << 16
+        self, *, anonymous: bool = False, context: ssl.SSLContext | None = None, limit: int = 1 << 16, window: int = 0
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection after the handshake."""
-        return await asyncio.open_connection(
-            *self.scene.address, ssl=context or self.context(anonymous), server_hostname="",
-            local_addr=(host or self.host, 0), limit=limit,
-        )  # fmt: skip
+        """A connection after the handshake. window: bytes that its socket takes before somebody reads."""
+        plain = socket.socket()
+        if window:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        plain.setblocking(False)
+        plain.bind((self.host, 0))
+        try:
+            await asyncio.get_running_loop().sock_connect(plain, self.scene.address)
+            return await asyncio.open_connection(
+                sock=plain, ssl=context or self.context(anonymous), server_hostname="", limit=limit
+            )
+        except BaseException:
+            plain.close()
+            raise
 
-    async def send(
-        self, *parts: bytes, anonymous: bool = False, pause: float = 0.0, host: str = "", wait: float = 8.0
-    ) -> Answer:
+    async def send(self, *parts: bytes, anonymous: bool = False, pause: float = 0.0, wait: float = 8.0) -> Answer:
         """Raw bytes over one connection, and the first answer to them."""
         if not anonymous:
             await self.introduce()
         try:
-            reader, writer = await self.connect(anonymous=anonymous, host=host)
+            reader, writer = await self.connect(anonymous=anonymous)
         except (OSError, ssl.SSLError):
             return Answer(0)
         try:

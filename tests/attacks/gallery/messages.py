@@ -15,7 +15,6 @@ from braintorrent.records.canonical import pack
 from gallery import Answers, attack
 from gallery.mallory import Mallory, answer, declined, request
 
-
 NEWEST, HOLDS, BUCKET, PHASE = range(1, 5)  # places in an ask
 
 
@@ -164,7 +163,13 @@ async def numbers_out_of_bounds(mallory: Mallory) -> Answers:
     mallory.offers.clear()
     await mallory.hello()
     heard = []
-    for change in ({"samples": 0}, {"samples": 10**13}, {"samples": 2**63}, {"seconds": float("inf")}, {"steps": 2**62}):
+    for change in (
+        {"samples": 0},
+        {"samples": 10**13},
+        {"samples": 2**63},
+        {"seconds": float("inf")},
+        {"steps": 2**62},
+    ):
         got = await mallory.send(asking(spoilt({NEWEST: _signed(mallory, fair, change)})))
         assert got.reason == "bad-message", (change, got)
         heard.append(f"{got.status} {got.reason}")

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from braintorrent.protocol.messages import Announcement
 from braintorrent.records import Artifact, Record, digest, encode_record
 from braintorrent.records.canonical import pack
 from braintorrent.records.content import CHUNK_BYTES, chunk_digests
 from gallery import Answers, attack
-from gallery.mallory import Mallory, answer
-from gallery.scene import until
+from gallery.mallory import Mallory
+from gallery.scene import TASK, until
+
+SIZE = TASK["size"]
 
 
 async def refused(mallory: Mallory, reason: str, **hooks: object) -> None:
@@ -63,10 +65,15 @@ async def overlapping_offsets(mallory: Mallory) -> Answers:
     return await refused(mallory, "schema")
 
 
+def _moved(table: dict, offsets: list[int]) -> None:
+    table["steps"]["data_offsets"] = offsets
+
+
 @attack("points a tensor before the start of its file, and far past its end", named='"schema"')
 async def negative_offsets(mallory: Mallory) -> Answers:
     for counter, offsets in enumerate(([-8, 0], [2**62, 2**62 + 8], [16, 8]), 1):
-        mallory.offer(headed(mallory, header(mallory, lambda t: t["steps"].update(data_offsets=offsets))), counter)
+        change = partial(_moved, offsets=offsets)
+        mallory.offer(headed(mallory, header(mallory, change)), counter)
     return await refused(mallory, "schema")
 
 
@@ -179,13 +186,13 @@ async def sign_flipped_update(mallory: Mallory) -> Answers:
 
 @attack("sends noise of the size of a model", named='"validation"')
 async def noise_for_a_model(mallory: Mallory) -> Answers:
-    mallory.offer(mallory.weights(setting(2 * np.random.default_rng(0).standard_normal(500_000, np.float32))))
+    mallory.offer(mallory.weights(setting(2 * np.random.default_rng(0).standard_normal(SIZE, np.float32))))
     return await refused_for(mallory, ("validation",))
 
 
 @attack("sends denormal numbers, on which processors are slow", named='"(merged|refused)": ', share=0.5)
 async def denormal_weights(mallory: Mallory) -> Answers:
-    mallory.offer(mallory.weights(setting(np.full(500_000, 1e-42, np.float32))))
+    mallory.offer(mallory.weights(setting(np.full(SIZE, 1e-42, np.float32))))
     return await skipped_or_bounded(mallory)
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ from braintorrent.records import Identity, decode_record
 from braintorrent.storage import Ledger, StatePaths
 
 FEDERATION = "testing-attacks"
-TASK = {"kind": "standin", "size": 500_000, "steps": 3, "seconds": 0.3, "samples": 10}
+TASK = {"kind": "standin", "size": 300_000, "steps": 3, "seconds": 0.3, "samples": 10}
 TIMING = {"ask_every": 0.3, "alone_after": 5.0, "ask_deadline": 1.5, "linger": 30.0}
 VICTIM = Path(__file__).parent.parent / "victim.py"
 
@@ -76,9 +74,7 @@ class Scene:
             with output.open("ab") as file:
                 command = [sys.executable, str(VICTIM), "run", str(folder)]
                 environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"}
-                self.processes.append(
-                    subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
-                )
+                self.processes.append(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment))
             if folder == self.victim:
                 self._await(lambda: self.status())
                 hint = {"peers": [self.status()["listen"]]}
@@ -102,7 +98,8 @@ class Scene:
     def _await(self, condition: Callable[[], Any], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline and all(p.poll() is None for p in self.processes), self.words()
+            assert time.monotonic() < deadline, self.words()
+            assert all(process.poll() is None for process in self.processes), self.words()
             time.sleep(0.1)
 
     # ------------------------------------------------------------- what can be seen of the victim
@@ -181,9 +178,7 @@ class Scene:
             await client.hello(self.id, address, self.hello())
             told = (await client.ask(self.id, address, AskMessage(None, {}), 5)).announcements
             newest = next(a for a in told if a.author == self.id)
-            record = decode_record(
-                await client.fetch_small(self.id, address, newest.record, newest.record_size)
-            )
+            record = decode_record(await client.fetch_small(self.id, address, newest.record, newest.record_size))
             schema = self.lab.learner.schema
             blob = await client.fetch_small(self.id, address, newest.content, schema.size)
         start = schema.slots["parameters"].start + len(schema.header)
