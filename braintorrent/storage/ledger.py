@@ -149,21 +149,19 @@ class Ledger:
 
     def newest(self) -> Announcement | None:
         """The newest own version, None before the first."""
-        newest = "SELECT raw FROM announcement WHERE own ORDER BY incarnation DESC, counter DESC LIMIT 1"
-        found = self._database.rows(newest)
+        query = "SELECT raw FROM announcement WHERE own ORDER BY incarnation DESC, counter DESC LIMIT 1"
+        found = self._database.rows(query)
         return open_announcement(found[0][0]) if found else None
 
     def own(self) -> list[Announcement]:
         """Every own version, in order."""
-        rows = self._database.rows("SELECT raw FROM announcement WHERE own ORDER BY incarnation, counter")
-        return [open_announcement(raw) for (raw,) in rows]
+        query = "SELECT raw FROM announcement WHERE own ORDER BY incarnation, counter"
+        return [open_announcement(raw) for (raw,) in self._database.rows(query)]
 
     def published(self) -> list[tuple[Version, float]]:
         """Every own version with the Unix time of its publication, in order."""
-        rows = self._database.rows(
-            "SELECT incarnation, counter, unix FROM announcement WHERE own ORDER BY incarnation, counter"
-        )
-        return [(Version(i, c), unix) for i, c, unix in rows]
+        query = "SELECT incarnation, counter, unix FROM announcement WHERE own ORDER BY incarnation, counter"
+        return [(Version(i, c), unix) for i, c, unix in self._database.rows(query)]
 
     def announced(self, author: str, version: Version) -> Announcement | None:
         """What was announced as this version, own or once held; None if it never was here."""
