@@ -111,8 +111,9 @@ def _tree(lineage: Lineage, name: Namer, revoked: Collection[str], depth: int) -
     for ancestor in lineage.told:
         child = lineage.via[ancestor]
         branch = branches.get(child)
-        full = branch is None or len(branch.children) >= WIDTH or len(branches) >= LINES
-        if ancestor == lineage.root or full or lineage.distance[ancestor] > depth:
+        if branch is None or ancestor == lineage.root or lineage.distance[ancestor] > depth:
+            continue
+        if len(branch.children) >= WIDTH or len(branches) >= LINES:
             continue
         weight = weights.get((child, ancestor))
         branches[ancestor] = branch.add(_line(lineage, ancestor, weight, name, revoked))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -118,7 +119,7 @@ def test_an_earlier_version_and_a_wrong_word(ran):
     assert "'lab-b' is no version of this lab (it has 1 to 3)" in str(result.exception)
 
 
-def test_a_revoked_lab_is_marked_in_lineage_and_in_status(ran):
+def test_a_revoked_lab_is_marked_in_lineage_and_in_status(ran, until):
     (_, folder, _), said = ran
     assert said[1]["contains_revoked"] == []
     lab = Lab.open(folder)
@@ -127,12 +128,15 @@ def test_a_revoked_lab_is_marked_in_lineage_and_in_status(ran):
     assert "lab-c 3 REVOKED" in shown("merged", "-C", folder)
     assert [v["lab"] for v in json.loads(shown("--json", "-C", folder))["labs"] if v["revoked"]] == ["lab-c"]
     assert "REVOKED" in shown("--dot", "-C", folder)
+    asked = CliRunner().invoke(cli, ["rollback", "--before", "lab-c", "-C", str(folder)], input="n\n")
+    assert re.search(r"lab-c is in \d of this lab's 3 versions", asked.output), "by the name it had on the roster"
+    assert asked.exit_code == 1
+    assert not lab.state.checkpoint.exists(), "nothing done without a yes"
     assert ended(folder)["contains_revoked"] == ["lab-c"], "the folder says so before any node runs there again"
 
     async def once():
         async with asyncio.timeout(20), Node(Lab.open(folder)) as node:
-            while not status(node)["contains_revoked"]:
-                await asyncio.sleep(0.05)
+            await until(lambda: status(node)["contains_revoked"])
             return status(node)
 
     found = asyncio.run(once())
