@@ -47,16 +47,14 @@ class Proposal:
     @property
     def next_steps(self) -> list[str]:
         """What to do now, as lines for a terminal."""
-        share = [
-            f"give {self.federation} to the other labs; each: braintorrent new FOLDER --from DATA --federation FILE"
-        ]
-        return [
-            f"braintorrent check {self.folder}",
-            *(share if self.choices else []),
+        meet = (
+            f"braintorrent invite NAME -C {self.folder}, for each other lab; "
+            "there: braintorrent join CODE FOLDER --data DATA"
+            if self.choices else
             f"braintorrent id {self.folder}, and give its line to the other labs; for each of theirs: "
-            f'braintorrent trust "LINE" -C {self.folder}',
-            f"braintorrent run {self.folder}",
-        ]
+            f'braintorrent trust "LINE" -C {self.folder}'
+        )  # fmt: skip
+        return [f"braintorrent check {self.folder}", f"braintorrent run {self.folder}", meet]
 
     def plain(self) -> dict[str, Any]:
         """One JSON-able object."""

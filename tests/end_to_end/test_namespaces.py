@@ -56,10 +56,10 @@ def machine() -> Iterator[Callable[[str], list[str]]]:
 
 def merged(folder: Path, log: Path, by: float) -> float:
     """When the lab in `folder` first merged another's model; fails with what it said if not until `by`."""
-    path = StatePaths(folder).ledger
+    paths = StatePaths(folder)
     while time.monotonic() < by:
-        if path.exists():
-            with Ledger(path, read_only=True) as ledger:
+        if paths.control.exists():  # its node runs, so the ledger has been made
+            with Ledger(paths.ledger, read_only=True) as ledger:
                 if any(entry.kind == "merged" for entry in ledger.chain()):
                     return time.monotonic()
         time.sleep(0.1)
