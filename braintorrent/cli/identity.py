@@ -116,8 +116,10 @@ def _accept(folder: Path, name: str, called: str | None) -> None:
 
 
 def _decline(folder: Path, name: str) -> None:
+    from braintorrent.node.lab import check_folder
     from braintorrent.node.members import pick
 
+    check_folder(folder)
     found = pick(folder, name)
     _refuse(folder, found)
     click.echo(f"{folder}: {len(found)} notice{'s' if len(found) > 1 else ''} about {name} declined")
