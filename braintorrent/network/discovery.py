@@ -34,19 +34,21 @@ class Discovery:
     host, port: where this peer listens, host as a numeric address. A loopback host keeps mDNS on
         loopback; a wildcard host stands for the addresses of all interfaces.
     on_sighting(peer id, "host:port"): called on the event loop, again whenever a record changes.
+    known(peer id): whether it is on the roster: a flood of other names does not hide it.
     problem: why multicast does not work here, None if it does.
     """
 
     def __init__(
-        self, peer_id: str, federation: str, port: int, host: str, on_sighting: Callable[[str, str], None]
-    ) -> None:
+        self, peer_id: str, federation: str, port: int, host: str, on_sighting: Callable[[str, str], None],
+        known: Callable[[str], bool] = lambda peer: False,
+    ) -> None:  # fmt: skip
         self.problem: str | None = None
         self._peer = peer_id
         self._federation = blake3(federation.encode()).hexdigest()[:16].encode()
         self._port = port
         self._host = host
         self._hosts = [parse_address(a).host for a in own_addresses(Address(host, port))]
-        self._on_sighting = on_sighting
+        self._on_sighting, self._known = on_sighting, known
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
         self._lookups: dict[str, asyncio.Task[None]] = {}
@@ -109,12 +111,15 @@ class Discovery:
         if state_change is ServiceStateChange.Removed:
             self._seen.discard(peer)
             return
-        if peer in self._lookups or len(self._lookups) >= limits.LOOKUPS:
-            return
-        if peer not in self._seen and len(self._seen | self._lookups.keys()) >= limits.SIGHTINGS:
+        if peer in self._lookups or (self._crowded(peer) and not self._known(peer)):
             return
         self._lookups[peer] = asyncio.create_task(self._look_up(zeroconf, peer, name))
         self._lookups[peer].add_done_callback(lambda _: self._lookups.pop(peer, None))
+
+    def _crowded(self, peer: str) -> bool:
+        if len(self._lookups) >= limits.LOOKUPS:
+            return True
+        return peer not in self._seen and len(self._seen | self._lookups.keys()) >= limits.SIGHTINGS
 
     async def _look_up(self, zeroconf: Zeroconf, peer: str, name: str) -> None:
         info = AsyncServiceInfo(SERVICE, name)

@@ -94,6 +94,7 @@ class Context:
     activity: Activity = field(default_factory=Activity)
     greeted: dict[str, str] = field(default_factory=dict)  # peer -> the name it gives itself
     problems: dict[str, str] = field(default_factory=dict)  # peer -> why it was refused when it called
+    unfinished: dict[str, Announcement] = field(default_factory=dict)  # author -> what of it is being fetched
     strangers: dict[str, str] = field(default_factory=dict)  # peer not on the roster -> where it was sighted
     notes: dict[str, str] = field(default_factory=dict)  # "disk", "discovery", "roster", "alone", ...
     hearing: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while a notice heard is settled

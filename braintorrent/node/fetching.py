@@ -40,6 +40,7 @@ async def fetch(context: Context, effect: effects.Fetch) -> None:
         context.notes.pop(f"from {context.lab.roster.name(source)}", None)
         log.debug("holds %s %s", _who(context, announcement), announcement.version)
         context.ledger.mark_held(announcement)
+        context.unfinished.pop(announcement.author, None)
         context.tell(lambda now: machine.fetched(announcement, source, now))
 
 
@@ -51,8 +52,22 @@ def _who(context: Context, announcement: Announcement) -> str:
     return context.lab.roster.name(announcement.author)
 
 
+def give_up(context: Context, author: str) -> None:
+    """The disk may have back what was begun of an author and not finished. Touches the disk.
+
+    So the bytes of one author are those of a version in hand and one in flight, however many it announces.
+    """
+    begun = context.unfinished.pop(author, None)
+    if begun is not None:
+        for digest in {begun.content, begun.record} - context.ledger.needed() - set(context.ledger.records()):
+            context.blobs.remove(digest)
+
+
 async def _fetch(context: Context, announcement: Announcement, source: str) -> None:
-    blobs = context.blobs
+    blobs, author = context.blobs, announcement.author
+    if context.unfinished.get(author, announcement) != announcement:
+        await context.in_thread(give_up, context, author)
+    context.unfinished[author] = announcement
     artifact = await _record(context, announcement, source)
     if blobs.keep(artifact.digest):
         return

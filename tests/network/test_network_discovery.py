@@ -88,6 +88,19 @@ async def test_a_flood_of_names_is_believed_up_to_the_cap(monkeypatch):
     assert len({peer for peer, _ in at_a.seen}) == 1
 
 
+async def test_a_flood_of_names_does_not_hide_who_is_on_the_roster(monkeypatch):
+    monkeypatch.setattr(limits, "SIGHTINGS", 0)
+    monkeypatch.setattr(limits, "LOOKUPS", 0)
+    at_a = Sightings()
+    async with (
+        announce(B, 47152, print),
+        announce(C, 47153, print),
+        Discovery(A, "fed-1", 47151, "127.0.0.1", at_a, lambda peer: peer == C),
+    ):
+        await at_a.wait_for(C, "127.0.0.1:47153")
+    assert {peer for peer, _ in at_a.seen} == {C}
+
+
 async def test_no_multicast_is_a_problem_to_report_not_an_error(monkeypatch, caplog):
     def refuse(*args, **kwargs):
         raise OSError(19, "No such device")
