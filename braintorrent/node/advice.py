@@ -57,9 +57,14 @@ def newest(kept: Collection[Kept], roster: Roster, me: str) -> list[Kept]:
 
 
 def waiting(kept: Collection[Kept], roster: Roster, me: str) -> list[Introduction | Revocation]:
-    """What a person is asked about."""
+    """What a person is asked about, but for what the roster says already."""
     found = (each.notice for each in newest(kept, roster, me) if each.state == "waiting")
-    return [notice for notice in found if isinstance(notice, Introduction | Revocation)]
+    return [
+        notice
+        for notice in found
+        if isinstance(notice, Introduction | Revocation)
+        and (notice.peer in roster.members) == isinstance(notice, Revocation)
+    ]
 
 
 def advice(notice: Introduction | Revocation, roster: Roster) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Back up and restore who a lab is: its private key and its roster, in one file. Not its models: those are fetched.
 
-The file is JSON: what, format, id, unix, key (PKCS8 PEM, encrypted where a password was given), roster.
+The file is JSON: what, format, id, unix, key (PKCS8 PEM, encrypted where a password was given), roster,
+revoked.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from braintorrent.errors import ConfigError, FormatError, IdentityError, StorageFull
 from braintorrent.node.lab import check_folder
-from braintorrent.node.roster import Member, Roster
-from braintorrent.node.trusting import objection, trust
+from braintorrent.node.roster import Member, Revoked, Roster
+from braintorrent.node.trusting import objection, revoke_again, trust
 from braintorrent.records import Identity, short
 from braintorrent.storage import Ledger, StateFolder, StatePaths, write_atomically
 
@@ -39,6 +40,7 @@ class Backup:
     id: str
     key: bytes
     roster: dict[str, Member]
+    revoked: dict[str, Revoked] = field(default_factory=dict)
 
     @property
     def encrypted(self) -> bool:
@@ -69,10 +71,12 @@ def write_backup(folder: Path, file: Path, password: str | None = None) -> str:
         raise ConfigError(f"{file}: the backup of another peer, {short(earlier)}; take another name")
     lock = BestAvailableEncryption(password.encode()) if password else NoEncryption()
     pem = identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)
-    roster = {peer: member.model_dump() for peer, member in Roster(state.roster).members.items()}
+    trusted = Roster(state.roster)
+    roster = {peer: member.model_dump() for peer, member in trusted.members.items()}
+    revoked = {peer: line.model_dump() for peer, line in trusted.revoked.items()}
     content = {
         "what": WHAT, "format": FORMAT, "id": identity.id, "unix": round(time.time()), "key": pem.decode(),
-        "roster": roster,
+        "roster": roster, "revoked": revoked,
     }  # fmt: skip
     try:
         write_atomically(file, json.dumps(content, indent=1).encode(), mode=0o600)
@@ -95,7 +99,8 @@ def read_backup(file: Path) -> Backup:
         raise FormatError(f"{file}: backup format {found.get('format')}; this release of braintorrent reads {FORMAT}")
     try:
         roster = {peer: Member.model_validate(member) for peer, member in found["roster"].items()}
-        return Backup(file, str(found["id"]), found["key"].encode(), roster)
+        revoked = {peer: Revoked.model_validate(line) for peer, line in found.get("revoked", {}).items()}
+        return Backup(file, str(found["id"]), found["key"].encode(), roster, revoked)
     except (KeyError, AttributeError, ValueError) as error:
         raise FormatError(f"{file}: a damaged backup ({type(error).__name__})") from None
 
@@ -122,6 +127,7 @@ def restore_backup(folder: Path, backup: Backup, password: str | None = None, *,
     with StateFolder(folder) as state:
         _put_key(state, identity)
         done.append(f"{folder} is peer {backup.id}")
+        revoke_again(state, identity, backup.revoked)
         done += _put_roster(state, identity, backup.roster, replace=replace)
     return done
 

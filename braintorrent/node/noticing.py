@@ -24,7 +24,7 @@ async def heard(context: Context, effect: Heard) -> None:
     lab, notice = context.lab, effect.notice
     try:
         async with context.hearing:  # one after the other: each may depend on what the one before changed
-            state = await context.in_thread(_settle, lab.state, lab.identity, lab.peer, notice)
+            state = await context.in_thread(_settle, lab.state, lab.identity, lab.peer, notice, context.notices)
     except StorageFull as error:  # others will tell it again after the next start
         context.notes["disk"] = str(error)
         return
@@ -32,10 +32,12 @@ async def heard(context: Context, effect: Heard) -> None:
     follow_roster(context)
 
 
-def _settle(paths: StatePaths, identity: Identity, peer: Peer, notice: Notice) -> str:
+def _settle(
+    paths: StatePaths, identity: Identity, peer: Peer, notice: Notice, known: dict[bytes, Notice]
+) -> str:  # fmt: skip
     """The state of a notice just heard, durable on return, with what it changes on the roster."""
     with Ledger(paths.ledger, identity=identity) as ledger:
-        state = decide(notice, Roster(paths.roster), identity.id, peer, read_notices(ledger))
+        state = decide(notice, Roster(paths.roster), identity.id, peer, read_notices(ledger, known))
         if state != "heed":
             ledger.keep_notice(notice.raw, state)
             return state

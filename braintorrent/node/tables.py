@@ -10,6 +10,7 @@ from rich.text import Text
 
 from braintorrent.node.advice import said
 
+ADVICE_SHOWN = 8
 FILE_WIDTH = 120  # columns of what goes into a file, where nobody can widen a window
 
 
@@ -34,7 +35,7 @@ def one_peer(status: dict[str, Any]) -> Group:
     head.add_row("traffic", f"{size(status['bytes_in'])} in, {size(status['bytes_out'])} out")
     for what, text in status["notes"].items():
         head.add_row(Text(what, "yellow"), Text(text, "yellow"))
-    for advice in status.get("advice", []):
+    for advice in status.get("advice", [])[:ADVICE_SHOWN]:  # `roster` shows all of it
         head.add_row(Text("advice", "yellow"), Text(said(advice), "yellow"))
     table = Table("peer", "id", "state", "known", "merged", "in", "out", "trouble", box=None, header_style="bold")
     for peer in status["peers"]:

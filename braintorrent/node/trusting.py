@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from braintorrent.errors import ConfigError
@@ -136,6 +136,14 @@ def revoke(paths: StatePaths, identity: Identity, federation_id: str, name: str,
             desk.say(Revocation(federation_id, identity.id, peer, called, why, now))
             _strike_off(desk, peer, Revoked(name=called, why=why, unix=time.time(), by=""))
     return gone
+
+
+def revoke_again(paths: StatePaths, identity: Identity, revoked: Mapping[str, Revoked]) -> None:
+    """Revocations of a backup, but of whom is trusted or revoked here already. Nobody is told; durable on return."""
+    with _desk(paths, identity) as desk:
+        for peer, line in revoked.items():
+            if peer not in desk.roster.members and peer not in desk.roster.revoked:
+                _strike_off(desk, peer, line)
 
 
 def _strike_off(desk: _Desk, peer: str, revoked: Revoked) -> None:

@@ -15,7 +15,7 @@ from braintorrent.node.lab import Lab
 from braintorrent.node.node import Node
 from braintorrent.node.roster import Member, Roster
 from braintorrent.node.status import status
-from braintorrent.node.trusting import trust
+from braintorrent.node.trusting import revoke, trust
 from braintorrent.records import Identity
 from braintorrent.storage import Ledger, StatePaths
 
@@ -120,6 +120,18 @@ def test_who_is_trusted_meanwhile_stays(pair, tmp_path):
     restore_backup(folder, read_backup(file), replace=True)
     roster.refresh()
     assert roster.ids == {old}
+
+
+def test_who_was_revoked_stays_so_on_a_new_disk(pair, tmp_path):
+    folder, file = pair[0], tmp_path / "backup"
+    state = StatePaths(folder)
+    (gone,) = revoke(state, Identity.load(state.key), "testing-node", "lab-b", "spoils")
+    write_backup(folder, file)
+    shutil.rmtree(state.path)
+    done = restore_backup(folder, read_backup(file))
+    assert len(done) == 1
+    roster = Roster(state.roster)
+    assert (roster.ids, roster.revoked[gone].why) == (set(), "spoils")
 
 
 def test_what_is_no_backup_is_neither_read_nor_overwritten(pair, tmp_path):

@@ -17,6 +17,7 @@ from braintorrent.node.roster import Member, Roster
 from braintorrent.node.rotating import rotate
 from braintorrent.node.status import status
 from braintorrent.node.trusting import introduce, revoke, untrust
+from braintorrent.protocol.table import Entry
 from braintorrent.records import Identity, digest, sign_announcement
 from braintorrent.records.notice import prove
 from braintorrent.storage import Ledger, StatePaths
@@ -124,9 +125,11 @@ async def test_a_proof_goes_round_and_quarantines(folders, run, until):
     proof = prove(newest, other)
     teller.context.tell(lambda now: teller.context.machine.heard(proof, "nobody", now))
     life = newest.version.incarnation
-    await until(lambda: life in third.context.machine.table.entries[liar.lab.me].quarantined)
+    table = third.context.machine.table
+    await until(lambda: life in table.entry(liar.lab.me).quarantined)
     with Ledger(third.lab.state.ledger, read_only=True) as ledger:
-        await until(lambda: life in ledger.entries(third.lab.me)[liar.lab.me].quarantined)
+        kept = lambda: ledger.entries(third.lab.me).get(liar.lab.me, Entry())  # noqa: E731
+        await until(lambda: life in kept().quarantined)
         await until(lambda: [raw for raw, _ in ledger.notices()])
 
 
