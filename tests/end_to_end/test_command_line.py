@@ -118,7 +118,10 @@ def test_a_quarantine_is_lifted_by_name(typed, folder):
     ("arguments", "says"),
     [
         (["rum"], f"braintorrent: no such command 'rum'; verbs: {', '.join(VERBS)}; see: "),
-        (["trust"], "braintorrent: give one of: LINE, --remove NAME, --lift NAME; see: "),
+        (
+            ["trust"],
+            "braintorrent: give one of: LINE, --accept NAME, --decline NAME, --remove NAME, --lift NAME; see: ",
+        ),
         (["run", "--vrebose"], "braintorrent: no such option"),
     ],
     ids=["verb", "argument", "option"],
