@@ -1,0 +1,91 @@
+"""What a running node does about others: it parts with who leaves the roster, names who misbehaves, gives up leftovers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from braintorrent.errors import Gone, Unreachable
+from braintorrent.network import limits
+from braintorrent.network.client import Client
+from braintorrent.node.fetching import give_up
+from braintorrent.node.finding import nearby
+from braintorrent.node.node import Node
+from braintorrent.node.roster import Member
+from braintorrent.node.status import status
+from braintorrent.node.trusting import untrust
+from braintorrent.protocol.messages import Announcement
+from braintorrent.protocol.version import Version
+from braintorrent.records import Artifact, Identity
+from braintorrent.records.content import CHUNK_BYTES, chunk_digests, content_digest
+
+
+async def test_who_leaves_the_roster_loses_its_connections_in_both_directions(labs, until):
+    a, b = labs("lab-a", "lab-b", discovery=False)
+    async with asyncio.timeout(30), Node(a) as node, Node(b) as other:
+        for one, two in ((node, other), (other, node)):
+            one.context.machine.sighted(two.lab.me, two.listening, one.context.now)
+            one.pump()
+        callers, remotes = node.server._listener.callers, node.context.client._remotes
+        await until(lambda: callers._of.get(b.me) and b.me in remotes)
+        untrust(a.state, a.identity, "lab-b")
+        await until(lambda: b.me not in a.roster.ids and not callers._of.get(b.me) and b.me not in remotes)
+        await until(lambda: other.context.machine.contacts.of[a.me].problem.startswith("roster"))
+
+
+async def test_status_names_faults_and_the_ban_they_led_to(labs, monkeypatch):
+    monkeypatch.setattr(limits, "FAULTS", 1)
+    a, b = labs("lab-a", "lab-b", discovery=False)
+    async with asyncio.timeout(30), Node(a) as node, Client(b.identity, lambda peer: True) as client:
+        seen = []
+        for path in ("/v1/tells", "/v1/blobs/..", "/v1/ask"):
+            with pytest.raises((Gone, Unreachable)):
+                async with client._exchange(a.me, node.listening, 5, "GET", path):
+                    pass
+            peer = status(node)["peers"][0]
+            seen.append((peer["faults"], bool(peer["banned"])))
+        assert seen == [({"path": 1}, False), ({"path": 2}, True), ({"path": 2}, True)]
+        assert peer["banned"].startswith("path: ")
+        assert "banned for" in peer["banned"]
+    b.state.close()
+
+
+async def test_what_was_begun_of_an_author_goes_when_it_announces_something_newer(labs):
+    a, b = labs("lab-a", "lab-b", discovery=False)
+    author = Identity.create().id
+    async with asyncio.timeout(30), Node(a) as node:
+        blobs, record = node.context.blobs, node.context.blobs.put_bytes(b"a record")
+        held = blobs.put_bytes(b"kept for another reason")
+        data = bytes(CHUNK_BYTES + 1)
+        chunks = tuple(chunk_digests([data]))
+        model = Artifact(
+            kind="weights", codec="safetensors", size=len(data), digest=content_digest(chunks), chunks=chunks
+        )
+        incoming = await asyncio.to_thread(blobs.receive, model)
+        incoming.write(memoryview(data)[:CHUNK_BYTES])
+        incoming.abort()
+        before = blobs.size()
+        begun = Announcement(
+            "testing-node", author, Version(1, 1), model.digest, 1, 1, 1.0, "0" * 64, record, 8, False, b""
+        )  # fmt: skip
+        node.context.unfinished[author] = begun
+        give_up(node.context, author)
+        assert not blobs.has(record)
+        assert blobs.has(held)
+        assert blobs.size() == before - CHUNK_BYTES - len(b"a record")
+        assert author not in node.context.unfinished
+        give_up(node.context, author)  # nothing is left to give up
+    b.state.close()
+
+
+def test_labs_live_on_this_machine_where_its_people_say_so(labs):
+    (away,) = labs("lab-a", listen="192.0.2.7:1", peers=["192.0.2.8:5"])
+    (here,) = labs("lab-c", listen="192.0.2.7:1", peers=["localhost:5"])
+    assert (nearby(away)(), nearby(here)()) == (False, True)
+    away.roster.members["x" * 52] = Member(name="lab-x", addresses=("127.0.0.1:1",), vouched="y" * 52)
+    assert not nearby(away)()  # another lab's word
+    away.roster.members["x" * 52] = Member(name="lab-x", addresses=("127.0.0.1:1",))
+    assert nearby(away)()
+    away.state.close()
+    here.state.close()
