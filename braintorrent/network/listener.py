@@ -6,6 +6,7 @@ aiohttp's own sites know neither cap nor deadline, so a silent caller would hold
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
 import errno
 import logging
 import socket
@@ -19,6 +20,9 @@ from braintorrent.network.address import Address, parse_address
 from braintorrent.network.callers import Caller, Callers
 
 log = logging.getLogger(__name__)
+
+# A handshake that fails leaves its buffer to the garbage collector: strangers could make it a hundred MiB.
+asyncio.sslproto.SSLProtocol.max_size = limits.TLS_BUFFER  # type: ignore[misc,unused-ignore]
 
 
 class Listener:
