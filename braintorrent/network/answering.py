@@ -48,6 +48,7 @@ _HELLO, _ASK, _JOIN = ("POST", "/v1/hello"), ("POST", "/v1/ask"), ("POST", "/v1/
 _RANGE = re.compile(r"bytes=(\d{1,15})-")
 _STATUS: dict[type[RemoteError], int] = {BadMessage: 400, Refused: 403, Gone: 404}
 _FAULTS = ("too-large", "slow", "range", "path", "flood")  # of what is declined, what no sound peer does
+_LAST = ("banned", "roster")  # said once
 
 
 class Handlers(Protocol):
@@ -115,7 +116,7 @@ class Answers:
             response = _response(status, encode_error(error.reason, error.detail))
             if caller and (is_fault(error) or (isinstance(error, Declined) and error.reason in _FAULTS)):
                 self._conduct.offend(caller, f"{error.reason}: {error.detail}")
-            return response if caller and error.reason != "banned" else _last(response)
+            return response if caller and error.reason not in _LAST else _last(response)
         except ConnectionError:  # the caller is gone
             raise
         except Exception:

@@ -24,22 +24,25 @@ log = logging.getLogger(__name__)
 class Http(web.Server):
     """aiohttp's server of `answer`, whose connections are ours."""
 
-    def connection(self, caller: Caller, callers: Callers, slow: Callable[[str], None]) -> Connection:
+    def connection(
+        self, caller: Caller, callers: Callers, trusted: Callable[[str], bool], slow: Callable[[str], None]
+    ) -> Connection:
         """The protocol for `caller`. slow: told the peer id of one that does not finish the head of a request."""
-        return Connection(caller, callers, slow, self, loop=self._loop, **self._kwargs)
+        return Connection(caller, callers, trusted, slow, self, loop=self._loop, **self._kwargs)
 
 
 class Connection(web.RequestHandler):
     """Where `caller` is heard, and whom `callers` gets to know by its certificate."""
 
-    __slots__ = ("_caller", "_callers", "_head", "_slow", "_started", "_unread", "answering")
+    __slots__ = ("_caller", "_callers", "_head", "_slow", "_started", "_trusted", "_unread", "answering")
 
     def __init__(
-        self, caller: Caller, callers: Callers, slow: Callable[[str], None], http: Http, **options: Any
-    ) -> None:
+        self, caller: Caller, callers: Callers, trusted: Callable[[str], bool], slow: Callable[[str], None],
+        http: Http, **options: Any,
+    ) -> None:  # fmt: skip
         super().__init__(http, **options)
         self.answering = False  # a request is being answered: what arrives is its body, or waits its turn
-        self._caller, self._callers, self._slow = caller, callers, slow
+        self._caller, self._callers, self._trusted, self._slow = caller, callers, trusted, slow
         self._head: asyncio.TimerHandle | None = None  # until when the head of a request must be here
         self._unread: asyncio.TimerHandle | None = None  # until when what was sent must be read
         self._started = False  # some of that head is here
@@ -49,8 +52,9 @@ class Connection(web.RequestHandler):
         assert isinstance(transport, asyncio.Transport)
         self._caller.drop = transport.abort
         certificate = shown_certificate(transport.get_extra_info("ssl_object"))
-        if certificate is not None:
-            self._callers.know(self._caller, certified(certificate))
+        peer = certified(certificate) if certificate is not None else ""
+        if peer and self._trusted(peer):  # anchors cannot be taken back: its key may be a former member's
+            self._callers.know(self._caller, peer)
         else:
             self._loop.call_later(limits.STRANGER_SECONDS, transport.abort)
         self._head = self._loop.call_later(limits.HEAD_SECONDS, self._give_up)

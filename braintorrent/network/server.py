@@ -39,7 +39,7 @@ class Server:
         self._pace = Pace(bytes_per_second)
         self._answers = Answers(handlers, self._context, self.conduct, self._pace)
         self.received, self.sent = self._answers.received, self._answers.sent
-        self._listen = listen
+        self._handlers, self._listen = handlers, listen
         self._listener: Listener | None = None
 
     @property
@@ -54,13 +54,16 @@ class Server:
         return self._listener
 
     async def __aenter__(self) -> Server:
+        handlers = self._handlers
         self._http = http = Http(
             self._answers.answer, access_log=None, auto_decompress=False, keepalive_timeout=limits.IDLE_SECONDS,
             lingering_time=limits.LINGER_SECONDS, max_line_size=limits.LINE_BYTES, max_field_size=limits.LINE_BYTES,
             max_headers=limits.HEADERS, logger=_http_log,
         )  # fmt: skip
         self._listener = listener = Listener(
-            self._listen, self._context, lambda caller: http.connection(caller, listener.callers, self._slow)
+            self._listen,
+            self._context,
+            lambda caller: http.connection(caller, listener.callers, handlers.trusted, self._slow),
         )
         return self
 

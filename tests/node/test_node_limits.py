@@ -1,4 +1,4 @@
-"""What a running node does about others: it parts with who leaves the roster, names who misbehaves, gives up leftovers."""
+"""A running node parts with who leaves the roster, names who misbehaves, and gives up leftovers."""
 
 from __future__ import annotations
 
