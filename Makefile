@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY := passive
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup demo test lint bench soak clean
+.PHONY: setup demo test lint bench soak poisoned clean
 
 setup: .venv/ready
 
@@ -31,6 +31,10 @@ bench: setup
 
 soak: setup
 	$(TEST_ENV) $(BIN)/python -m pytest -m soak --timeout 7200
+
+# Two of eight labs attack: what merges and gates bear. DATA is a data folder with labels.
+poisoned: setup
+	$(TEST_ENV) $(BIN)/python -m braintorrent.experiments.poisoned $(DATA) out/poisoned
 
 clean:
 	rm -rf .venv out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -44,7 +44,7 @@ from braintorrent.tasks.layouts import open_dataset
 from braintorrent.weights import Weights
 from braintorrent.workbench.proposing_facts import facts
 
-LABS, SEEDS, VERSIONS = 8, (0, 1, 2), 5
+LABS, SEEDS, VERSIONS = 8, (0, 1, 2), 9
 FLIPPED, SCALED = 4.0, 10.0  # times the honest update
 TOLERANCE = 0.02  # of the mean score: what an attack may cost where there is a defence
 

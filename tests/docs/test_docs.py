@@ -299,7 +299,7 @@ def test_every_knob_mentioned_exists():
             table = tomllib.loads(block)
             wrong = min((unknown(table, model) for model in (Peer, Federation)), key=len)
             assert not wrong, f"{path.name}: no such key: {wrong}"
-        for section, knob in re.findall(r"`(timing|stop|method|start)\.(\w+)", text):
+        for section, knob in re.findall(r"`(timing|stop|gates|method|start)\.(\w+)", text):
             model = {**sections(Peer), **sections(Federation)}[section]
             assert knob in model.model_fields, f"{path.name}: no knob {section}.{knob}"
 
