@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel
 
 import braintorrent
+from braintorrent import plugins
 from braintorrent.config import Federation, Peer, Section, StopSection, TimingSection, agreement
 from braintorrent.network import limits
 from braintorrent.network.joining import JoinRequest, Welcome, encode_join, encode_welcome
@@ -306,7 +307,7 @@ def test_every_knob_mentioned_exists():
 
 def test_every_name_in_code_quotes_that_looks_like_a_knob_is_one_or_a_field():
     options = "".join(path.read_text() for path in PACKAGE.glob("tasks/*.py"))
-    known = set(re.findall(r"^    (\w+): ", options, re.MULTILINE)) | {"below_quorum"}
+    known = set(re.findall(r"^    (\w+): ", options, re.MULTILINE)) | {"below_quorum", *plugins.names("methods")}
     for model in (
         Peer,
         Federation,
