@@ -4,8 +4,10 @@
     address    "host:port" and back
     tls        certificates and contexts: a peer is its key
     wire       Hello, Ask, Tell as bytes, and a strict way back
-    server     answers hello, ask and blob requests, through Handlers; its sockets are in listener
+    server     opens and closes; what is said is in answering, through Handlers, its sockets in listener and
+               connection, who may stay in callers, how fast in buckets, who misbehaves in conduct
     client     says hello, asks, fetches into a Sink; one remote for each peer it calls, body for large answers
+    dialling   whom it may call at all
     discovery  who may be there, by mDNS
 
 Names are imported from these modules; this one stays empty so that nothing loads aiohttp by accident.
