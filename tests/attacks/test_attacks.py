@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -61,7 +62,7 @@ async def test_the_node_withstands(gallery, attack: Attack):
     scene, crowd = gallery
     mallory = crowd[attack.name]
     scene.forget_peak()
-    said, before = len(scene.words()), (await scene.model())[0]
+    said, before = len(scene.words()), scene.status()["version"]
     heard = await asyncio.wait_for(attack.run(mallory), 30) or []
 
     assert scene.running(), scene.words()[said:]
@@ -80,3 +81,12 @@ async def test_the_node_withstands(gallery, attack: Attack):
     evidence = "\n".join([*heard, json.dumps(lines), json.dumps(status["notes"]), scene.words()[said:]])
     assert re.search(attack.named, evidence), evidence
     assert "Traceback" not in scene.words()[said:], scene.words()[said:]
+
+
+def test_afterwards_it_ends_cleanly_and_every_byte_of_its_past_is_whole(gallery):
+    scene, _ = gallery
+    scene.end()
+    assert scene.processes[0].returncode == 0, scene.words()[-2000:]
+    command = [sys.executable, "-m", "braintorrent", "audit", "-C", str(scene.victim)]
+    audit = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert audit.returncode == 0, audit.stdout + audit.stderr

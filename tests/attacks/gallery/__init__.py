@@ -20,7 +20,8 @@ Run = Callable[["Mallory"], Awaitable[Answers]]
 class Attack:
     """One of them.
 
-    named: a regular expression that status, log or an answer matches once it was tried.
+    named: a regular expression that status, log or an answer matches once it was tried; empty where there is nothing to
+        tell, since an honest peer might do the same, or it is passed over like any foreign record.
     share: the most that its model may weigh in a merge; 0: it is in none.
     member: whether the victim has it on its roster. friends: how many other members it brings.
     """

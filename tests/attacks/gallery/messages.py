@@ -85,7 +85,7 @@ async def borrowed_announcement(mallory: Mallory) -> Answers:
     return await all_declined(mallory, [spoilt({NEWEST: a.raw}) for a in tell.announcements], "author")
 
 
-@attack("tells the victim's and the neighbour's own old announcements again, and again", named='"phase": "working"')
+@attack("tells the victim's and the neighbour's own old announcements again, and again", named="")
 async def replayed_announcements(mallory: Mallory) -> Answers:
     scene = mallory.scene
     tell, _ = await scene.ask()
@@ -126,7 +126,7 @@ async def equivocation(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("signs announcements of another federation and passes them on in this one", named='"known": null')
+@attack("signs announcements of another federation and passes them on in this one", named="")
 async def announcements_of_another_federation(mallory: Mallory) -> Answers:
     mallory.offer(mallory.weights(), federation="another-one")
     async with mallory.serving():
@@ -135,7 +135,7 @@ async def announcements_of_another_federation(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("signs a version from the end of time, so that nothing could follow it", named='"known": null|"refused": {"9')
+@attack("signs a version from the end of time, so that nothing could follow it", named="")
 async def version_from_the_end_of_time(mallory: Mallory) -> Answers:
     mallory.offer(b"x" * 10, MAX_FIELD, incarnation=MAX_FIELD)
     async with mallory.serving():
@@ -143,7 +143,7 @@ async def version_from_the_end_of_time(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("relays thousands of versions of people that the victim does not know", named='"phase": "working"')
+@attack("relays thousands of versions of people that the victim does not know", named="")
 async def versions_of_strangers(mallory: Mallory) -> Answers:
     announcements = []
     template = mallory.offer(mallory.weights())
@@ -197,7 +197,7 @@ async def noise_for_an_answer(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("claims in every ask to be leaving, final, seeking: whatever it was not before", named='"phase": "')
+@attack("claims in every ask to be leaving, final, seeking: whatever it was not before", named="")
 async def phases_by_turns(mallory: Mallory) -> Answers:
     await mallory.hello()
     for phase in ("leaving", "final", "seeking", "leaving", "working", "final"):
@@ -206,7 +206,7 @@ async def phases_by_turns(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("says it holds 256 versions of authors that nobody has heard of", named='"phase": "working"')
+@attack("says it holds 256 versions of authors that nobody has heard of", named="")
 async def holdings_that_cannot_be(mallory: Mallory) -> Answers:
     await mallory.hello()
     holds = {Identity.create().id: Version(MAX_FIELD, MAX_FIELD) for _ in range(256)}

@@ -137,7 +137,7 @@ async def another_size(mallory: Mallory) -> Answers:
     return await noted(mallory)
 
 
-@attack("announces blobs and has none of them", named='"known": "1')
+@attack("announces blobs and has none of them", named="404|no such blob|gone")
 async def empty_promises(mallory: Mallory) -> Answers:
     for counter in range(1, 20):
         mallory.offer(mallory.weights(), counter)
@@ -205,7 +205,7 @@ async def inflated_sample_counts(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("sends a sound model and claims to be its only author: the neighbour's own bytes", named='"phase"', share=0.5)
+@attack("sends a sound model and claims to be its only author: the neighbour's own bytes", named="", share=0.5)
 async def anothers_model_under_its_own_name(mallory: Mallory) -> Answers:
     own = await honest(mallory)
     mallory.offer(mallory.weights(setting(own)))

@@ -22,7 +22,7 @@ from gallery.mallory import Mallory, answer
 from gallery.scene import FEDERATION, until
 
 
-@attack("gossips ten thousand addresses of the victim's members, each another", named='"problem"', friends=2)
+@attack("gossips ten thousand addresses of the victim's members, each another", named="", friends=2)
 async def ten_thousand_addresses_by_gossip(mallory: Mallory) -> Answers:
     scene, dice = mallory.scene, random.Random(0)
     members = [mallory.scene.witness.id, *(friend.id for friend in mallory.friends)]
@@ -41,7 +41,7 @@ async def ten_thousand_addresses_by_gossip(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("gossips link-local, multicast, unspecified and broadcast addresses of members", named='"problem"', friends=2)
+@attack("gossips link-local, multicast, unspecified and broadcast addresses of members", named="", friends=2)
 async def addresses_that_are_no_hosts(mallory: Mallory) -> Answers:
     odd = ("169.254.169.254:80", "224.0.0.251:5353", "0.0.0.0:22", "255.255.255.255:9", "[fe80::1]:80", "[ff02::fb]:1")
     friend = mallory.friends[0]
@@ -122,7 +122,7 @@ async def multicast(mallory: Mallory) -> AsyncIterator[AsyncZeroconf]:
         await responder.async_close()
 
 
-@attack("announces ten thousand records of peers that do not exist by mDNS", named='"phase"|\\[\\]')
+@attack("announces ten thousand records of peers that do not exist by mDNS", named="")
 async def ten_thousand_records_by_mdns(mallory: Mallory) -> Answers:
     async with multicast(mallory) as responder:
         for _ in range(250):
@@ -148,7 +148,7 @@ async def spoofed_mdns_records(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("announces by mDNS addresses that are no hosts, and names that are no peers", named="\\[\\]", friends=1)
+@attack("announces by mDNS addresses that are no hosts, and names that are no peers", named="", friends=1)
 async def odd_mdns_records(mallory: Mallory) -> Answers:
     friend = mallory.friends[0]
     async with multicast(mallory) as responder:

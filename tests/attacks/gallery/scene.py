@@ -21,11 +21,10 @@ from braintorrent.network.client import Client
 from braintorrent.network.wire import Hello
 from braintorrent.node.control import read_status
 from braintorrent.node.lab import Lab
-from braintorrent.node.roster import Member
-from braintorrent.node.trusting import trust
+from braintorrent.node.roster import Member, Roster, encode_roster
 from braintorrent.protocol.messages import AskMessage, TellMessage
-from braintorrent.records import Identity, decode_record
-from braintorrent.storage import Ledger, StatePaths
+from braintorrent.records import Identity, decode_record, digest
+from braintorrent.storage import Ledger, StatePaths, write_atomically
 
 FEDERATION = "testing-attacks"
 TASK = {"kind": "standin", "size": 300_000, "steps": 3, "seconds": 0.3, "samples": 10}
@@ -62,9 +61,13 @@ class Scene:
         return cls(root, folders[0], folders[1], Lab.open(folders[2]), Identity.create())
 
     def admit(self, peers: dict[str, str]) -> None:
-        """Put peer ids on the victim's roster, under these names."""
-        for peer, name in peers.items():
-            trust(StatePaths(self.victim), self.identity, peer, Member(name=name))
+        """Put peer ids on the victim's roster, under these names, all in one go before it runs."""
+        paths = StatePaths(self.victim)
+        members = {peer: Member(name=name, since=time.time()) for peer, name in peers.items()}
+        content = encode_roster(Roster(paths.roster).members | members, {})
+        with Ledger(paths.ledger, identity=self.identity) as ledger:
+            ledger.record("roster", {"action": "trusted", "peer": "", "name": "", "why": "", "roster": digest(content)})
+        write_atomically(paths.roster, content, mode=0o600)
 
     def start(self) -> None:
         """Run both; return once the victim has merged the neighbour's model."""

@@ -174,7 +174,10 @@ async def introductions_of_ghosts(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("introduces itself again under an honest lab's name, and an honest lab under its own", named="introduces ")
+@attack(
+    "introduces itself again under an honest lab's name, and an honest lab under its own",
+    named="introduces (honest|evil)",
+)
 async def introductions_that_confuse(mallory: Mallory) -> Answers:
     scene = mallory.scene
     await tell(mallory, about(mallory, Identity.create().id, "honest"), about(mallory, scene.witness.id, "evil"))
@@ -194,7 +197,7 @@ async def revocation_of_everyone(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("passes on introductions by people that the victim does not know", named='"phase": "working"')
+@attack("passes on introductions by people that the victim does not know", named="")
 async def introductions_by_strangers(mallory: Mallory) -> Answers:
     stranger = Mallory(mallory.scene, "stranger", mallory.host)
     await tell(mallory, *(about(stranger, Identity.create().id, f"strange-{i}") for i in range(10)))
