@@ -1,8 +1,9 @@
-"""Coverage-guided fuzzing (atheris) of everything that reads foreign bytes: `python tests/fuzz/fuzz.py TARGET [...]`.
+"""Coverage-guided fuzzing (atheris) of all that reads foreign bytes: `python tests/fuzz/fuzz.py --target=NAME ...`.
 
 Each target takes any bytes and must come to a value or to the one error that it is allowed; what it accepts must
-mean the same when written again. Further arguments are libFuzzer's: a corpus folder, -runs=N, -max_total_time=N.
-Inputs worth keeping lie in corpus/TARGET. `python tests/fuzz/fuzz.py --seeds` writes the honest ones anew.
+mean the same when written again. Further arguments are libFuzzer's: corpus folders, -runs=N, -max_total_time=N, and
+-merge=1 tests/fuzz/corpus/NAME FOUND, which keeps of what was found what leads further. `--seeds` writes the honest
+inputs anew.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import atheris
 
@@ -131,7 +131,9 @@ def invite_code(data: bytes) -> None:
         assert encode_invite(found) == "".join(text.split()).lower()
 
 
-SCHEMA = Schema.of([TensorSpec("w", "F32", (3,)), TensorSpec("h", "F16", (2,)), TensorSpec("n", "I64", (), Role.COUNTER)])
+SCHEMA = Schema.of(
+    [TensorSpec("w", "F32", (3,)), TensorSpec("h", "F16", (2,)), TensorSpec("n", "I64", (), Role.COUNTER)]
+)
 
 
 @cache
@@ -254,9 +256,11 @@ def main(arguments: list[str]) -> None:
         return write_seeds()
     if "torch" in sys.modules:
         raise SystemExit("the readers of foreign bytes must do without torch")
-    target = TARGETS[arguments[1]]
-    seen: Any = atheris.Setup([arguments[0], *arguments[2:]], target)
-    del seen
+    named = next((a.removeprefix("--target=") for a in arguments if a.startswith("--target=")), "")
+    if named not in TARGETS:
+        raise SystemExit(f"--target= one of {', '.join(TARGETS)}")
+    again = f"{sys.executable} {__file__}"  # how libFuzzer starts itself anew, to merge
+    atheris.Setup([again, *arguments[1:]], TARGETS[named])  # it looks at no argument that begins with two dashes
     atheris.Fuzz()
     return None
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 def fuzz(target: str, runs: int, folder: Path) -> str:
     """What libFuzzer says; a crash leaves its input in `folder`, and its traceback in the failure."""
-    command = [sys.executable, str(HERE / "fuzz.py"), target, f"-runs={runs}", "-seed=1", "-timeout=10"]
+    command = [sys.executable, str(HERE / "fuzz.py"), f"--target={target}", f"-runs={runs}", "-seed=1", "-timeout=10"]
     command += ["-rss_limit_mb=1024", "-max_len=4096", f"-artifact_prefix={folder}/", "-verbosity=1"]
     command += [str(folder / "found"), str(HERE / "corpus" / target)]
     (folder / "found").mkdir()
