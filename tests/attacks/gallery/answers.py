@@ -135,7 +135,7 @@ async def slow_loris_in_a_blob(mallory: Mallory) -> Answers:
 
     async with mallory.serving(blob=drip):
         assert await mallory.called(2, "blobs")
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(1.8)
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from blake3 import blake3
@@ -35,7 +35,9 @@ async def ten_thousand_addresses_by_gossip(mallory: Mallory) -> Answers:
         told += 8 * len(places)
         writer.write(answer(200, encode_tell(TellMessage(addresses=places))))
 
-    async with mallory.serving(ask=gossip):
+    async with AsyncExitStack() as stack:
+        for each in (mallory, *mallory.friends):
+            await stack.enter_async_context(each.serving(ask=gossip))
         assert await until(lambda: told >= 10_000, 25), told
     assert all(len(p["addresses"]) <= 8 for p in scene.status()["peers"])
     return None
