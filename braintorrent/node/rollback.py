@@ -41,7 +41,9 @@ def take(context: Context, outcome: MergeOutcome, *, adopt: bool) -> MergeOutcom
     """Put the merged weights into the learner, unless they do worse; what the merge is then. Learner's thread."""
     learner, me = context.lab.learner, context.lab.me
     others = sorted(outcome.included.keys() - {me})
-    if not context.lab.peer.rollback or adopt or not others:
+    if not (others or adopt):
+        return outcome  # all were refused or too few: the weights are here already, and so is the optimiser's state
+    if not context.lab.peer.rollback or adopt:
         learner.load(context.accumulator)
         return outcome
     own, before = learner.weights().copy(), context.metrics["own"]
