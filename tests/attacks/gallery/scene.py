@@ -27,7 +27,7 @@ from braintorrent.records import Identity, decode_record, digest
 from braintorrent.storage import Ledger, StatePaths, write_atomically
 
 FEDERATION = "testing-attacks"
-TASK = {"kind": "standin", "size": 300_000, "steps": 3, "seconds": 0.3, "samples": 10}
+TASK = {"kind": "standin", "size": 300_000, "steps": 3, "seconds": 0.25, "samples": 10}
 TIMING = {"ask_every": 0.3, "alone_after": 5.0, "ask_deadline": 1.5, "linger": 30.0}
 VICTIM = Path(__file__).parent.parent / "victim.py"
 

@@ -56,6 +56,22 @@ async def invite_of_a_revoked_lab(mallory: Mallory) -> Answers:
     return declined([await knock(mallory, held)], 403, "used")
 
 
+@attack("changes a request to join, bit by bit", named="400 (signature|bad-message)", member=False)
+async def forged_request_to_join(mallory: Mallory) -> Answers:
+    body = encode_join(mallory.identity, code(mallory), "join", "mallory", ())
+    forged = [body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :] for at in range(5, len(body), len(body) // 8)]
+    got = [await mallory.send(request("POST", "/v1/join", each), anonymous=True) for each in (*forged, b"", b"\xc0")]
+    assert not any(a.status == 200 for a in got)
+    return [f"{a.status} {a.reason}" for a in got]
+
+
+@attack("replays at the victim a request to join that it received itself", named="403 unknown|429 busy", member=False)
+async def request_to_join_another_lab(mallory: Mallory) -> Answers:
+    own = replace(code(mallory), peer=mallory.id)  # what somebody whom it invited would send to it
+    got = await knock(mallory, own, identity=Identity.create())
+    return [f"{got.status} {got.reason}"]
+
+
 @attack("guesses codes, thirty at once and without a pause", named="403 unknown", member=False)
 async def guessed_invite(mallory: Mallory) -> Answers:
     real = code(mallory)
@@ -76,26 +92,6 @@ async def _guesses(mallory: Mallory, guesses: list[Invite], callers: list[Mallor
     words = [f"{a.status} {a.reason}" for a in got]
     assert set(words) <= {"403 unknown", "429 busy", "0 "}, words
     return words
-
-
-@attack(
-    "sends a code's request with a changed name, key, federation or step",
-    named="400 (signature|bad-message)",
-    member=False,
-)
-async def forged_request_to_join(mallory: Mallory) -> Answers:
-    body = encode_join(mallory.identity, code(mallory), "join", "mallory", ())
-    forged = [body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :] for at in range(5, len(body), len(body) // 8)]
-    got = [await mallory.send(request("POST", "/v1/join", each), anonymous=True) for each in (*forged, b"", b"\xc0")]
-    assert not any(a.status == 200 for a in got)
-    return [f"{a.status} {a.reason}" for a in got]
-
-
-@attack("replays at the victim a request to join that it received itself", named="403 unknown|429 busy", member=False)
-async def request_to_join_another_lab(mallory: Mallory) -> Answers:
-    own = replace(code(mallory), peer=mallory.id)  # what somebody whom it invited would send to it
-    got = await knock(mallory, own, identity=Identity.create())
-    return [f"{got.status} {got.reason}"]
 
 
 # ------------------------------------------------------------- revoked
