@@ -105,6 +105,9 @@ class GatesSection(Section):
     max_share: float = Field(
         1.0, gt=0, le=1, description="weight of any one other lab in a merge at most: sample counts are only claims"
     )
+    lineage: Literal["allow", "refuse"] = Field(
+        "allow", description='"refuse": leave out models known to contain a lab that is revoked here'
+    )
 
 
 class Peer(Section):

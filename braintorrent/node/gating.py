@@ -14,6 +14,7 @@ from braintorrent.storage import Ledger
 from braintorrent.weights import Weights
 
 VALIDATION = "validation"  # the reason in the ledger: worse on own validation cases by more than `drop`
+REVOKED = "revoked"  # the reason there: it contains a lab revoked here, which says nothing about its author
 SCORED = 256  # models whose score is remembered: a method that takes everyone meets them again
 
 

@@ -12,7 +12,7 @@ What others' records say of their parents is their word: signed, but theirs. Bey
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -121,6 +121,13 @@ class Ancestry:
             return frozenset()
         found, *_ = self._walk(Ancestor(announcement.author, announcement.version, announcement.content), None)
         return frozenset(ancestor.author for ancestor in found if ancestor.version != NOTHING)
+
+    def containing(self, peers: Collection[str], announcements: Iterable[Announcement]) -> dict[str, frozenset[str]]:
+        """Author -> which of `peers` are known to be in its version, for the versions that contain any."""
+        if not peers:
+            return {}
+        found = {a.author: self.authors(a).intersection(peers) for a in announcements}
+        return {author: inside for author, inside in found.items() if inside}
 
     def _walk(
         self, root: Ancestor, told: Told | None

@@ -5,30 +5,33 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from braintorrent.contracts import Candidate, MergeOutcome
 from braintorrent.learning.merging import merge as merge_weights
 from braintorrent.node.context import Context, log
-from braintorrent.node.gating import VALIDATION
+from braintorrent.node.gating import REVOKED, VALIDATION
 from braintorrent.node.keeping import keep_merged, keep_own
 from braintorrent.node.rollback import WORSE, take
 from braintorrent.protocol import effects
 from braintorrent.protocol.messages import Announcement
 from braintorrent.storage import Merged, Part
 
+Inside = Mapping[str, frozenset[str]]  # author -> labs revoked here whose training is known to be in its model
 GONE = "gone"  # the bytes are not on this disk any more
-PASSING = ("too-few", "method", GONE, WORSE)  # reasons that say nothing about a model; it may be merged another time
+PASSING = ("too-few", "method", GONE, WORSE, REVOKED)  # these say nothing about a model; it may be merged later
 
 
 async def merge(context: Context, effect: effects.Merge) -> None:
     """Carry out a Merge, and tell the machine who is in it and who is not."""
     context.activity.begin("merging")
-    work = functools.partial(_merge, context, effect)
+    inside = await context.in_thread(_revoked_inside, context, effect)
+    work = functools.partial(_merge, context, effect, inside)
     outcome = await context.in_worker(context.activity.timed, "merging", work)
     merged = _describe(context, effect, outcome)
-    _say(context, merged)
+    _say(context, merged, inside)
+    _note_left_out(context, effect, merged)
     if effect.last:
         await context.keep(context.ledger.merge, merged)  # no publication follows that would carry it
     elif outcome.included:
@@ -36,7 +39,8 @@ async def merge(context: Context, effect: effects.Merge) -> None:
     others = outcome.included.keys() - {context.lab.me}
     context.last_merge, context.merges = merged.to_plain(), context.merges + bool(others)
     worse = [author for author, reason in outcome.skipped.items() if reason == WORSE]
-    passed = [a for a, reason in outcome.skipped.items() if reason == "method" and context.lab.method.needs.everyone]
+    passing = ("method", REVOKED) if context.lab.method.needs.everyone else (REVOKED,)
+    passed = [author for author, reason in outcome.skipped.items() if reason in passing]
     skipped = {author: reason for author, reason in outcome.skipped.items() if reason not in PASSING}
     for a in effect.candidates:
         if a.author in skipped:
@@ -46,16 +50,25 @@ async def merge(context: Context, effect: effects.Merge) -> None:
     context.tell(lambda now: context.machine.merged(outcome.included, skipped, now, worse, passed))
 
 
-def _merge(context: Context, effect: effects.Merge) -> MergeOutcome:
+def _revoked_inside(context: Context, effect: effects.Merge) -> Inside:
+    """The candidates known to contain labs revoked here, and the own model if it does."""
+    revoked = context.lab.roster.revoked.keys()
+    found, own = context.ancestry.containing(revoked, effect.candidates), context.contained.intersection(revoked)
+    return {**found, context.lab.me: own} if own else found
+
+
+def _merge(context: Context, effect: effects.Merge, inside: Inside) -> MergeOutcome:
     learner, method = context.lab.learner, context.lab.method
     me = Candidate(context.lab.me, learner.samples, -1)
     own = None if effect.adopt else learner.weights()
     with ExitStack() as files:  # opened and closed by the thread that reads them
-        candidates, missing = _open(context, effect.candidates, files)
+        strict = context.lab.peer.gates.lineage == "refuse"
+        revoked = {a.author: REVOKED for a in effect.candidates if strict and a.author in inside}
+        candidates, missing = _open(context, [a for a in effect.candidates if a.author not in revoked], files)
         refused = _judge(context, effect.candidates, candidates)
         taken = [candidate for candidate in candidates if candidate.author not in refused]
         outcome = merge_weights(method, own, me, taken, context.accumulator, context.gates.bounds)
-    outcome = MergeOutcome(outcome.included, {**missing, **refused, **outcome.skipped}, outcome.norms)
+    outcome = MergeOutcome(outcome.included, {**revoked, **missing, **refused, **outcome.skipped}, outcome.norms)
     if effect.last:
         keep_own(context, "own")
     if outcome.included:
@@ -126,10 +139,30 @@ def _describe(context: Context, effect: effects.Merge, outcome: MergeOutcome) ->
     )  # fmt: skip
 
 
-def _say(context: Context, merged: Merged) -> None:
+def _say(context: Context, merged: Merged, inside: Inside) -> None:
     name = context.lab.roster.name
     mine = {context.lab.me: "own"}
-    included = ", ".join(f"{mine.get(a) or name(a)} {part.weight:.2f}" for a, part in merged.included.items())
-    skipped = ", ".join(f"{name(a)} ({part.reason})" for a, part in merged.skipped.items())
+
+    def contains(author: str) -> str:
+        return f" (contains {', '.join(sorted(map(name, inside[author])))}, revoked here)" if author in inside else ""
+
+    included = ", ".join(
+        f"{mine.get(a) or name(a)} {part.weight:.2f}{contains(a)}" for a, part in merged.included.items()
+    )
+    skipped = ", ".join(
+        f"{name(a)}{contains(a) if part.reason == REVOKED else f' ({part.reason})'}"
+        for a, part in merged.skipped.items()
+    )
     what = "adopted" if merged.adopt else "last merge:" if merged.last else "merged"
     log.info("%s %s%s", what, included or "nobody", f"; skipped {skipped}" if skipped else "")
+
+
+def _note_left_out(context: Context, effect: effects.Merge, merged: Merged) -> None:
+    """For `status`: whose model waits outside, until that lab has another."""
+    for a in effect.candidates:
+        who = context.lab.roster.name(a.author)
+        context.notes.pop(f"without {who}", None)
+        part = merged.skipped.get(a.author)
+        if part is not None and part.reason == REVOKED:
+            what = f"version {a.version.counter} contains a lab revoked here and is not merged ([gates] lineage)"
+            context.notes[f"without {who}"] = what

@@ -183,6 +183,7 @@ class PeerMachine:
         """People were added to, or taken from, the roster."""
         self.roster = roster
         self._strike_off()
+        self.table.reconsider()
         self._advance(now)
 
     def heard(self, notice: Notice, source: str, now: float) -> None:
@@ -212,8 +213,8 @@ class PeerMachine:
     ) -> None:  # fmt: skip
         """The Merge effect is done. Authors included; authors skipped because of the bytes, with the reason.
 
-        worse: authors whose merge did worse here and was undone; passed: authors whom a method that looks at everyone
-        left out this time.
+        worse: authors whose merge did worse here and was undone; passed: authors left out by a method that looks at
+        everyone, or for whom their models contain, until they have newer ones or the roster changes.
         """
         merging, self.merging = self.merging, {}
         here = {author: a for author, a in merging.items() if author in self.table.entries}

@@ -44,7 +44,7 @@ class Entry:
     held: Announcement | None = None
     merged: Version = NOTHING
     worse: Version = NOTHING  # a merge with it did worse here and was undone: no candidate again until it is newer
-    passed: Version = NOTHING  # a method that looks at everyone looked at it and took others: nothing newer any more
+    passed: Version = NOTHING  # a merge looked at it and left it out for the time being: nothing newer any more
     refused: dict[Version, str] = field(default_factory=dict)
     quarantined: set[int] = field(default_factory=set)
     seen: dict[Version, Announcement] = field(default_factory=dict)
@@ -167,6 +167,12 @@ class Table:
         entry = self.entry(announcement.author)
         entry.passed = max(entry.passed, announcement.version)
         self._index(announcement.author, entry)
+
+    def reconsider(self) -> None:
+        """What merges passed over may be looked at again."""
+        for author, entry in self.entries.items():
+            entry.passed = NOTHING
+            self._index(author, entry)
 
     def refuse(self, announcement: Announcement, reason: str) -> None:
         """Never fetch or merge this version; `reason` is kept."""
