@@ -1,0 +1,77 @@
+"""What became of a federation of real processes, from their ledgers alone: nobody needs to answer, or to be alive.
+
+A ledger tells when each version was whole on its disk, so that times of propagation need no clock but the host's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from braintorrent.protocol.version import Version
+from braintorrent.storage import Ledger, Merged, StatePaths
+
+Key = tuple[str, Version]  # author, version
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What one disk tells of its lab. Times are Unix seconds.
+
+    me: peer id, "" before the first start; lives: their starts; arrived: version -> since when it was whole here, own
+    ones too; held: those whose weights lie here now; traffic: peer -> bytes (received, sent).
+    """
+
+    me: str
+    lives: tuple[float, ...]
+    arrived: Mapping[Key, float]
+    held: frozenset[Key]
+    merges: tuple[tuple[Version | None, Merged], ...]
+    traffic: Mapping[str, tuple[int, int]]
+
+    @property
+    def own(self) -> list[tuple[Version, float]]:
+        """Own versions with the time of their publication, in order."""
+        return [(version, unix) for (author, version), unix in self.arrived.items() if author == self.me]
+
+
+EMPTY = Story("", (), {}, frozenset(), (), {})
+
+
+def read(folder: Path) -> Story:
+    """What the disk of a peer folder tells now, also beside a running node. EMPTY where there is no ledger."""
+    state = StatePaths(folder)
+    if not state.ledger.exists():
+        return EMPTY
+    with Ledger(state.ledger, read_only=True) as ledger:
+        lives = list(ledger.chain("life"))
+        arrivals = ledger.arrivals()
+        merges, traffic = tuple(ledger.merges()), ledger.traffic()
+    return Story(
+        lives[-1].author if lives else "",
+        tuple(life.unix_ms / 1000 for life in lives),
+        {(a.author, a.version): unix for a, unix in arrivals},
+        frozenset((a.author, a.version) for a, _ in arrivals if (state.blobs / a.content).exists()),
+        merges, traffic,
+    )  # fmt: skip
+
+
+def lost(stories: Mapping[str, Story], wiped: Iterable[Story] = ()) -> list[Key]:
+    """Newest versions that no disk holds, though one of these did, or a disk that was lost held it for its author.
+
+    stories: the labs that are present, each with its disk; wiped: what the disks told that they have lost since. An
+    own version that was lost with its author's disk before any other lab had it is not among them: nobody could.
+    """
+    known = {key for story in stories.values() for key in story.arrived}
+    known |= {key for story in wiped for key in story.arrived if key[0] != story.me}
+    held = {key for story in stories.values() for key in story.held}
+    newest: dict[str, Version] = {}
+    for author, version in known:
+        newest[author] = max(version, newest.get(author, version))
+    return sorted(key for key in newest.items() if key not in held)
+
+
+def reached(stories: Iterable[Story], key: Key) -> list[float]:
+    """Unix seconds at which this version was whole on each disk that ever held it, its author's first, in order."""
+    return sorted(story.arrived[key] for story in stories if key in story.arrived)
