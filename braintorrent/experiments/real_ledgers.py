@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from braintorrent.node.roster import Roster
 from braintorrent.protocol.version import Version
 from braintorrent.storage import Ledger, Merged, StatePaths
 
@@ -20,7 +21,7 @@ class Story:
     """What one disk tells of its lab. Times are Unix seconds.
 
     me: peer id, "" before the first start; lives: their starts; arrived: version -> since when it was whole here, own
-    ones too; held: those whose weights lie here now; traffic: peer -> bytes (received, sent).
+    ones too; held: those whose weights lie here now; traffic: peer -> bytes (received, sent); trusts: peer ids.
     """
 
     me: str
@@ -29,6 +30,7 @@ class Story:
     held: frozenset[Key]
     merges: tuple[tuple[Version | None, Merged], ...]
     traffic: Mapping[str, tuple[int, int]]
+    trusts: frozenset[str]
 
     @property
     def own(self) -> list[tuple[Version, float]]:
@@ -36,7 +38,7 @@ class Story:
         return [(version, unix) for (author, version), unix in self.arrived.items() if author == self.me]
 
 
-EMPTY = Story("", (), {}, frozenset(), (), {})
+EMPTY = Story("", (), {}, frozenset(), (), {}, frozenset())
 
 
 def read(folder: Path) -> Story:
@@ -53,22 +55,25 @@ def read(folder: Path) -> Story:
         tuple(life.unix_ms / 1000 for life in lives),
         {(a.author, a.version): unix for a, unix in arrivals},
         frozenset((a.author, a.version) for a, _ in arrivals if (state.blobs / a.content).exists()),
-        merges, traffic,
+        merges, traffic, Roster(state.roster).ids,
     )  # fmt: skip
 
 
 def lost(stories: Mapping[str, Story], wiped: Iterable[Story] = ()) -> list[Key]:
     """Newest versions that no disk holds, though one of these did, or a disk that was lost held it for its author.
 
-    stories: the labs that are present, each with its disk; wiped: what the disks told that they have lost since. An
-    own version that was lost with its author's disk before any other lab had it is not among them: nobody could.
+    stories: the labs that are present, each with its disk; wiped: what the disks told that they have lost since.
+    Nothing is lost of an own version that went with its author's disk before any other lab had it, since nobody could
+    have it, nor of an author whom all labs trust no more: they let go of it.
     """
     known = {key for story in stories.values() for key in story.arrived}
     known |= {key for story in wiped for key in story.arrived if key[0] != story.me}
+    members = {peer for story in stories.values() for peer in (story.me, *story.trusts)}
     held = {key for story in stories.values() for key in story.held}
     newest: dict[str, Version] = {}
     for author, version in known:
-        newest[author] = max(version, newest.get(author, version))
+        if author in members:
+            newest[author] = max(version, newest.get(author, version))
     return sorted(key for key in newest.items() if key not in held)
 
 
