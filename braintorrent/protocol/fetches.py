@@ -55,6 +55,26 @@ class Fetches:
             if lines == 0:
                 return
 
+    def ask_for(self, caller: str, now: float, *, everyone: bool = False) -> list[Fetch]:
+        """Begin what only `caller`, which asks and cannot be dialled, can give: it is to push that."""
+        if self.contacts.of[caller].dialable or not self.table.offered or now < self.paused_until:
+            return []
+        wanted = []
+        for author in self._allowed(everyone):
+            offer = self._only_from(caller, author, now)
+            if offer is None or author in self.flying or len(self.flying) >= self.policy.max_fetches:
+                continue
+            if everyone or author in self.table.fresh or self._room() > 0:
+                self.flying[author] = offer.announcement
+                wanted.append(Fetch(offer.announcement, caller, pushed=True))
+        return wanted
+
+    def _only_from(self, caller: str, author: str, now: float) -> Offer | None:
+        """The newest offer of `author`, if `caller` can give it and nobody who can be dialled can."""
+        offer = self.table.offers(author)[0]
+        mine = caller in offer.sources and self._avoided(offer, caller).until <= now
+        return offer if mine and self._source(offer, now) is None else None
+
     def _drawn(self, authors: list[str]) -> Iterator[str]:
         """The authors in random order, drawn only as far as needed (Fisher-Yates)."""
         for index in range(len(authors)):
@@ -86,8 +106,7 @@ class Fetches:
         possible = []
         for peer in offer.sources:
             contact = self.contacts.of.get(peer)
-            dialable = contact is not None and contact.addresses and contact.failures == 0
-            if dialable and self._avoided(offer, peer).until <= now:
+            if contact is not None and contact.dialable and self._avoided(offer, peer).until <= now:
                 possible.append(peer)
         author = offer.announcement.author
         return author if author in possible else self.rng.choice(possible) if possible else None
@@ -101,11 +120,9 @@ class Fetches:
 
     def failed(self, announcement: Announcement, source: str, now: float) -> None:
         """That source did not give the bytes: try another, and this one again later, and ever later."""
-        longest = self.policy.max_backoff
-        self.avoid = {k: a for k, a in self.avoid.items() if now < a.until + longest}
+        self.avoid = {k: a for k, a in self.avoid.items() if now < a.until + self.policy.max_backoff}
         failures = self.avoid.get((announcement.content, source), Avoided()).failures + 1
-        wait = min(self.policy.ask_every * 2 ** min(failures - 1, 16), longest)
-        self.avoid[announcement.content, source] = Avoided(failures, now + wait)
+        self.avoid[announcement.content, source] = Avoided(failures, now + self.policy.backoff(failures))
 
     def next_deadline(self, now: float) -> float:
         """When something held back may begin."""

@@ -30,7 +30,7 @@ from braintorrent.protocol.asking import ask_message, tell
 from braintorrent.protocol.believing import hear, note
 from braintorrent.protocol.contacts import MAX_ADDRESSES_EACH, NEVER, Contacts
 from braintorrent.protocol.fetches import Fetches
-from braintorrent.protocol.judging import all_settled, own_deadline, sought
+from braintorrent.protocol.judging import all_settled, may_fetch, own_deadline, sought
 from braintorrent.protocol.messages import MAX_ADDRESSES, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.notices import Notice, Notices, answered_for
 from braintorrent.protocol.policy import Policy
@@ -60,6 +60,7 @@ class PeerMachine:
         self.wake = now  # not before this, under the poisson cadence
         self.entered = now  # when `step` last changed
         self.merging: dict[str, Announcement] = {}
+        self.pushing: set[str] = set()  # peers that are being sent what they want
         self.pending: want.Publish | None = None  # waits for room on this disk
         self.asks = 0  # made so far; rotates the bucket
         self.stopping = False
@@ -110,7 +111,7 @@ class PeerMachine:
         contact = self.contacts.heard_from(sender, message.phase, now)
         if message.newest is not None:
             note(self, message.newest, sender)
-        reply = tell(self, message, sender)
+        reply = tell(self, message, sender, now)
         if self.newest is not None and not reply.announcements:
             contact.settled = self.newest.version
         self._advance(now)
@@ -130,10 +131,21 @@ class PeerMachine:
                 note(self, announcement, peer)
             for notice in reply.notices:
                 hear(self, notice, peer)
+            self._push(peer, reply.wants)
             for other, addresses in list(reply.addresses.items())[:MAX_ADDRESSES]:
                 if other in self.roster and other != self.me:
                     for address in addresses[:MAX_ADDRESSES_EACH]:
                         self.contacts.sighted(other, address, now, gossip=True)
+        self._advance(now)
+
+    def _push(self, peer: str, digests: tuple[str, ...]) -> None:
+        if digests and peer not in self.pushing and len(self.pushing) < self.policy.max_fetches:
+            self.pushing.add(peer)
+            self.emit(want.Push(peer, digests))
+
+    def pushed(self, peer: str, now: float) -> None:
+        """A Push effect ended, well or not: it is for `peer` to say what it still wants."""
+        self.pushing.discard(peer)
         self._advance(now)
 
     def fetched(self, announcement: Announcement, source: str, now: float) -> None:
@@ -304,8 +316,7 @@ class PeerMachine:
             self.emit(self.pending)
         elif self.step is Step.LINGERING and (now >= self.deadline or all_settled(self, now)):
             self._close(now)
-        late = self.step is Step.SEEKING and now >= self.deadline  # it waits for what is under way, and no more
-        if not (late or self.stopping):
+        if may_fetch(self, now):
             for fetch in self.fetches.start(now, everyone=self.step is Step.LINGERING):
                 self.emit(fetch)
         for peer in self.contacts.due(now):

@@ -29,6 +29,7 @@ class Network:
     rng: Random
     link: Link = Link()
     links: dict[tuple[str, str], Link] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)  # these can dial, and cannot be dialled
     _side: dict[str, int] = field(default_factory=dict)  # peers on different sides do not reach each other
 
     def part(self, *sides: Iterable[str]) -> None:
@@ -77,7 +78,7 @@ class Network:
             else:
                 self.clock.after(back, done, answer)
 
-        there = self.travel(source, target, 0.0)
+        there = None if target in self.hidden else self.travel(source, target, 0.0)
         if there is None:
             lost()
         else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
-from braintorrent.errors import Gone, RemoteError
+from braintorrent.errors import Gone, RemoteError, Unreachable
 from braintorrent.protocol import effects as want
 from braintorrent.protocol.machine import PeerMachine
 from braintorrent.protocol.messages import Announcement, TellMessage
@@ -72,6 +72,7 @@ class Peer:
         self.model = 0.0  # all start from the same weights
         self.ended: frozenset[tuple[str, Version]] = frozenset()  # what the last merge was made of
         self.reason = ""  # of the last leave
+        self.expected: dict[tuple[str, str], want.Fetch] = {}  # (source, content) -> what it is to push
         self._timer = float("inf")
 
     # ------------------------------------------------------------- lives
@@ -88,6 +89,7 @@ class Peer:
         self.machine = PeerMachine(self.name, world.federation, world.roster, world.policy, self.rng, restored, now)
         disk.entries = self.machine.table.entries
         self._timer, self.ended, self.reason = float("inf"), frozenset(), ""
+        self.expected = {}
         self._note("start", disk.incarnation)
         self._settle()
 
@@ -197,23 +199,53 @@ class Peer:
         )  # fmt: skip
 
     def _fetch(self, fetch: want.Fetch) -> None:
-        life, other, announcement = self.lives, self.world.peers[fetch.source], fetch.announcement
+        life, other = self.lives, self.world.peers[fetch.source]
+        deadline = self.world.policy.ask_deadline + self.world.network.seconds(other.lab.size)
+        if fetch.pushed:
+            key = fetch.source, fetch.announcement.content
+            self.expected[key] = fetch
+            self._later(deadline, self.take, *key, Unreachable(f"{fetch.source} did not send it"))
+        else:
+            self.world.network.exchange(
+                self.name, fetch.source, lambda: other.serve(fetch.announcement.content),
+                lambda model: self._fetched(life, fetch, model), deadline=deadline, size=other.lab.size,
+            )  # fmt: skip
 
-        def done(model: float | RemoteError) -> None:
-            if self.machine is None or life != self.lives:
-                return
-            self._note("fetch", announcement.author, announcement.version, fetch.source, not isinstance(model, float))
-            if isinstance(model, RemoteError):
-                self._tell(life, "fetch_failed", announcement, fetch.source)
-            elif self.disk.full:
-                self._tell(life, "storage_full", announcement)
-            else:
-                self.disk.blobs[announcement.content] = model
-                self._tell(life, "fetched", announcement, fetch.source)
+    def _fetched(self, life: int, fetch: want.Fetch, model: float | RemoteError) -> None:
+        announcement = fetch.announcement
+        if self.machine is None or life != self.lives:
+            return
+        self._note("fetch", announcement.author, announcement.version, fetch.source, not isinstance(model, float))
+        if isinstance(model, RemoteError):
+            self._tell(life, "fetch_failed", announcement, fetch.source)
+        elif self.disk.full:
+            self._tell(life, "storage_full", announcement)
+        else:
+            self.disk.blobs[announcement.content] = model
+            self._tell(life, "fetched", announcement, fetch.source)
 
-        self.world.network.exchange(
-            self.name, fetch.source, lambda: other.serve(announcement.content), done,
-            deadline=self.world.policy.ask_deadline + self.world.network.seconds(other.lab.size), size=other.lab.size,
+    def take(self, source: str, content: str, model: float | RemoteError) -> None:
+        """`source` brings a model, or it is waited for no longer; taken only if it was to bring that."""
+        fetch = self.expected.pop((source, content), None)
+        if fetch is not None:
+            self._fetched(self.lives, fetch, model)
+
+    def _push(self, push: want.Push) -> None:
+        life, other = self.lives, self.world.peers[push.peer]
+        models = {digest: self.disk.blobs[digest] for digest in push.digests if digest in self.disk.blobs}
+        network, size = self.world.network, self.lab.size * len(models)
+
+        def arrived() -> bool | None:
+            if other.machine is None:
+                return None
+            for content, model in models.items():
+                other.take(self.name, content, model)
+            return True
+
+        # The bytes travel before the answer; as they take as long, they are charged to it.
+        network.exchange(
+            self.name, push.peer, arrived, lambda _: self._tell(life, "pushed", push.peer),
+            deadline=self.world.policy.ask_deadline + network.seconds(size), size=size,
         )  # fmt: skip
 
     def _merge(self, merge: want.Merge) -> None:
