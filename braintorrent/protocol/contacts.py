@@ -14,7 +14,7 @@ NEVER = float("inf")
 MAX_ADDRESSES_EACH = 8  # of one peer: enough for two networks in two address families
 ABSENT_FAILURES = 3  # asks failed in a row, after which a peer long silent is not counted as present
 MISSED = 3  # asks to a peer that failed though it was heard between them, after which it is known only to call
-RECENT = 3600.0  # seconds since a peer was heard, for which it is looked for often: a cable may be plugged in again
+RECENT = 86400.0  # seconds since a peer was heard, for which it is looked for often: a cut may last a night
 
 
 @dataclass(slots=True)
