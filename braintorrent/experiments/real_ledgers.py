@@ -5,8 +5,9 @@ A ledger tells when each version was whole on its disk, so that times of propaga
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from braintorrent.node.roster import Roster
@@ -36,6 +37,16 @@ class Story:
     def own(self) -> list[tuple[Version, float]]:
         """Own versions with the time of their publication, in order."""
         return [(version, unix) for (author, version), unix in self.arrived.items() if author == self.me]
+
+    def until(self, unix: float) -> Story:
+        """What it told by then."""
+        arrived = {key: at for key, at in self.arrived.items() if at <= unix}
+        return replace(self, arrived=arrived, merges=tuple(told for told in self.merges if told[1].unix <= unix))
+
+    def without_traffic_of(self, backup: Story) -> Story:
+        """This disk's, less what a copy of it tells too."""
+        less = {peer: backup.traffic.get(peer, (0, 0)) for peer in self.traffic}
+        return replace(self, traffic={p: (i - less[p][0], o - less[p][1]) for p, (i, o) in self.traffic.items()})
 
 
 EMPTY = Story("", (), {}, frozenset(), (), {}, frozenset())
@@ -77,6 +88,7 @@ def lost(stories: Mapping[str, Story], wiped: Iterable[Story] = ()) -> list[Key]
     return sorted(key for key in newest.items() if key not in held)
 
 
-def reached(stories: Iterable[Story], key: Key) -> list[float]:
-    """Unix seconds at which this version was whole on each disk that ever held it, its author's first, in order."""
-    return sorted(story.arrived[key] for story in stories if key in story.arrived)
+def longest_wait(story: Story) -> float:
+    """Seconds between a start or publication of this lab and its next publication in the same life, at most."""
+    moments = sorted([*((unix, False) for unix in story.lives), *((unix, True) for _, unix in story.own)])
+    return max((after - before for (before, _), (after, own) in itertools.pairwise(moments) if own), default=0.0)

@@ -5,8 +5,10 @@ A lab goes by its number. One that is away is started again by `start`, on whate
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,17 +30,20 @@ KEPT = ("key", "roster.json", ".gitignore")  # what a person puts back after a d
 class Stage:
     """The labs of some folders; processes: started and ended by whoever made them.
 
-    lan, addresses: the machines they are on, None where all share this one. wiped: what disks told before they were
-    lost. away: stopped or killed on purpose.
+    lan, addresses: the machines they are on, None where all share this one. backups: whether one is made before each
+    new life. wiped: (lab, what its disk told before it was lost). away: stopped or killed on purpose. sessions:
+    [lab, from, to] in Unix seconds, to = inf while it runs.
     """
 
     folders: Sequence[Path]
     processes: Processes
     lan: Lan | None = None
     addresses: Sequence[str] = ()
-    wiped: list[Story] = field(default_factory=list)
+    backups: bool = False
+    wiped: list[tuple[int, Story]] = field(default_factory=list)
     away: set[int] = field(default_factory=set)
     paused: set[int] = field(default_factory=set)
+    sessions: list[list[float]] = field(default_factory=list)
 
     def stories(self) -> dict[int, Story]:
         """What the disk of each lab tells now."""
@@ -60,22 +65,35 @@ class Stage:
 
     # ------------------------------------------------------------- processes
 
+    def end(self) -> list[int]:
+        """Who is present now; their sessions end here."""
+        present, now = self.present, time.time()
+        for session in self.sessions:
+            session[2] = min(session[2], now)
+        return present
+
     def start(self, lab: int) -> None:
-        """Start a lab that is not there."""
+        """Start a lab that is not there, or is about to leave."""
+        if lab in self.away:
+            self.kill(lab)
         if lab not in self.present:
+            state = StatePaths(self.folders[lab])
+            if self.backups and state.ledger.exists():
+                _replace(self._backup(lab), state.path)
             self.away.discard(lab)
             self.processes.start(self.folders[lab])
+            self.sessions.append([lab, time.time(), math.inf])
 
     def leave(self, lab: int) -> None:
         """Ask it to end in good order; it may take its time."""
         self._signal(lab, signal.SIGTERM)
-        self.away.add(lab)
+        self._gone(lab)
 
     def kill(self, lab: int) -> None:
         """End it at once, wherever it is; it is gone on return."""
-        self.away.add(lab)
-        self.paused.discard(lab)
         self._signal(lab, signal.SIGKILL)
+        self._gone(lab)
+        self.paused.discard(lab)
         if (process := self.processes.running.get(self.folders[lab])) is not None:
             process.wait()
 
@@ -98,6 +116,12 @@ class Stage:
         if lab in self.present:
             self.processes.running[self.folders[lab]].send_signal(sign)
 
+    def _gone(self, lab: int) -> None:
+        self.away.add(lab)
+        for session in self.sessions:
+            if session[0] == lab and session[2] == math.inf:
+                session[2] = time.time()
+
     # ------------------------------------------------------------- disks
 
     def lose_disk(self, lab: int) -> None:
@@ -114,18 +138,29 @@ class Stage:
                 trust(StatePaths(folder), identities[other], identities[lab].id, members[lab], replace=True)
                 trust(StatePaths(self.folders[lab]), identities[lab], identities[other].id, members[other])
 
+    def old_copy(self, lab: int) -> None:
+        """Kill it and put the last backup of its disk in place; without one, it keeps what it has."""
+        self.kill(lab)
+        if self._backup(lab).exists():
+            before = read(self.folders[lab])
+            _replace(StatePaths(self.folders[lab]).path, self._backup(lab))
+            self.wiped.append((lab, before.without_traffic_of(read(self.folders[lab]))))
+
+    def _backup(self, lab: int) -> Path:
+        return self.folders[lab] / "backup"
+
     def _wipe(self, lab: int, kept: Sequence[str]) -> None:
         self.kill(lab)
-        self.wiped.append(read(self.folders[lab]))
+        self.wiped.append((lab, read(self.folders[lab])))
         for path in StatePaths(self.folders[lab]).path.iterdir():
             if path.name not in kept:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     # ------------------------------------------------------------- lines
 
-    def part(self, sides: Iterable[Iterable[int]]) -> None:
-        """Cut the network into these sides; who is in none is on a side with all such."""
-        self._machines.part(*([self.addresses[lab] for lab in side] for side in sides))
+    def part(self, labs: Iterable[int]) -> None:
+        """Cut these off from all others."""
+        self._machines.part([self.addresses[lab] for lab in labs])
 
     def heal(self) -> None:
         """Everyone reaches everyone again."""
@@ -140,3 +175,9 @@ class Stage:
         if self.lan is None:
             raise ValueError("labs that share a machine share its network")
         return self.lan
+
+
+def _replace(folder: Path, by: Path) -> None:
+    """Make `folder` a copy of `by`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(by, folder)

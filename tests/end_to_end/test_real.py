@@ -88,7 +88,7 @@ def test_a_lost_disk_returns_under_its_id_and_all_lost_as_a_new_lab(staged):
     stage.start(2)
     told = until(stage, lambda told: told[2].me and all(merges_of(told[i], told[2].me) for i in (0, 1)))
     assert told[2].me != first[2].me
-    assert lost(told, stage.wiped) == []
+    assert lost(told, [story for _, story in stage.wiped]) == []
 
 
 def test_a_paused_lab_goes_on_where_it_was(staged):
