@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from braintorrent.errors import BadMessage, Refused, StorageFull, Unreachable
+from braintorrent.errors import BadMessage, Refused, Unreachable
 from braintorrent.network import limits
 from braintorrent.network.body import Sink
 from braintorrent.records import digest, short
@@ -121,7 +121,9 @@ async def receive(
             raise BadMessage(f"{request.content_length} bytes where {parcel.size} were due", reason="size")
         await _pour(request, parcel, threads, trusted, received)
         error = None
-    except (BadMessage, Refused, Unreachable, StorageFull) as trouble:
+    except ConnectionError:
+        raise
+    except Exception as trouble:
         error = trouble
         raise
     finally:
