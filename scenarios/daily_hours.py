@@ -6,8 +6,8 @@ from braintorrent.cli.simulating import main
 from braintorrent.protocol.policy import Policy
 from braintorrent.simulation.scenario import Churn, Scenario, Sessions
 
-PEERS = 60
-DAYS = 3
+PEERS = 30
+DAYS = 2
 OPENS, CLOSES = 8, 18  # local time
 ZONES = (-8, -5, 0, 1, 5, 9)  # hours from UTC; the labs take turns
 HOUR = 3600.0

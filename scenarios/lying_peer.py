@@ -8,7 +8,7 @@ from braintorrent.simulation.scenario import Attacker, Scenario
 
 PEERS = 9
 SECONDS = 180.0
-METHOD = "median"
+METHOD = "coordinate_median"
 LIARS = (Attacker(0, "poison", scale=100.0), Attacker(1, "equivocate"))
 VERSION = 5.0  # seconds to train one
 PACE = Policy(ask_every=2.0, ask_deadline=5.0, alone_after=5.0)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from braintorrent.experiments.pictures import Curve, lines, matrix
+from braintorrent.experiments.pictures import Curve, each, lines, matrix
 
 Run = Mapping[str, Any]
-MARKS = 12  # happenings shown in a chart
 SIDE_BY_SIDE = (
     ("mean", "mean over labs"),
     ("consensus", "distance of models to their mean"),
@@ -20,24 +19,24 @@ def side_by_side(title: str, runs: Sequence[Run], key: str) -> str:
     """One curve of each run, in one chart. key: of SIDE_BY_SIDE."""
     curves = {f"seed {run['seed']}": _curve(run, run["series"][key]) for run in runs}
     log = key == "consensus" or (key == "mean" and not runs[0]["real"])
-    return lines(title, "seconds", "", curves, log=log, marks=_marks(runs[0]))
+    return lines(title, "seconds", "", curves, log=log, spans=_spans(runs[0]))
 
 
 def _learning(run: Run) -> str:
     series = run["series"]
     title = "Score on each lab's own cases" if run["real"] else "Distance of the labs' models to the optimum"
     curves = {"mean": _curve(run, series["mean"]), "worst lab": _curve(run, series["worst"])}
-    return lines(title, "seconds", "", curves, log=not run["real"], marks=_marks(run))
+    return lines(title, "seconds", "", curves, log=not run["real"], spans=_spans(run))
 
 
 def _consensus(run: Run) -> str:
     curves = {"": _curve(run, run["series"]["consensus"])}
-    return lines("Distance of the labs' models to their mean", "seconds", "", curves, log=True, marks=_marks(run))
+    return lines("Distance of the labs' models to their mean", "seconds", "", curves, log=True, spans=_spans(run))
 
 
 def _staleness(run: Run) -> str:
     title = "Age of models when they are merged"
-    return lines(title, "seconds", "seconds", {"": _curve(run, run["series"]["staleness"])}, marks=_marks(run))
+    return lines(title, "seconds", "seconds", {"": _curve(run, run["series"]["staleness"])}, spans=_spans(run))
 
 
 def _present(run: Run) -> str:
@@ -46,49 +45,48 @@ def _present(run: Run) -> str:
 
 
 def _available(run: Run) -> str:
-    return _ranked("Availability of each lab", "share of the time", run["available"])
+    return each("Availability of each lab", "lab", "share of the time", run["available"])
+
+
+def _versions(run: Run) -> str:
+    return each("Versions that each lab published", "lab", "versions", run["versions"])
 
 
 def _bytes(run: Run) -> str:
     total = [value and value / 1e6 for value in run["series"]["bytes"]]
-    return lines("Sent by all", "seconds", "MB", {"": _curve(run, total)}, marks=_marks(run))
+    return lines("Sent by all", "seconds", "MB", {"": _curve(run, total)}, spans=_spans(run))
 
 
 def _bytes_each(run: Run) -> str:
-    return _ranked("Sent by each lab", "MB", [size / 1e6 for size in run["bytes_sent"]])
-
-
-def _ranked(title: str, y: str, values: Sequence[float]) -> str:
-    return lines(title, "lab, in order", y, {"": (range(1, len(values) + 1), sorted(values))}, steps=True)
+    return each("Sent by each lab", "lab", "MB", [size / 1e6 for size in run["bytes_sent"]])
 
 
 def _held(run: Run) -> str:
-    shares = [f"{share} % of the present labs" for share in (50, 90, 100)]
-    return lines("From a publish until others hold it", "share of publishes", "seconds", _reached(run, "held", shares))
+    return _reached("From a publish until others hold it", run, "held", (50, 90, 100))
 
 
 def _influence(run: Run) -> str:
-    shares = [f"{share} %" for share in (50, 90, 99)]
-    title = "From a publish until it is in others' models"
-    return lines(title, "share of publishes", "seconds", _reached(run, "influence", shares))
+    return _reached("From a publish until it is in others' models", run, "influence", (50, 90, 99))
 
 
-def _reached(run: Run, what: str, labels: Sequence[str]) -> dict[str, Curve]:
-    """For each share of the labs, the publishes in order of the time they took; those that never did are left out."""
+def _reached(title: str, run: Run, what: str, shares: Sequence[int]) -> str:
+    """How many publishes had come to a share of the labs after so many seconds, of those that did."""
     curves = {}
-    for place, label in enumerate(labels):
+    for place, share in enumerate(shares):
         took = sorted(spread[what][place] for spread in run["spreads"] if spread[what][place] is not None)
-        curves[label] = [(rank + 1) / len(run["spreads"]) for rank in range(len(took))], took
-    return curves
+        curves[f"{share} % of the present labs"] = [0.0, *took], list(range(len(took) + 1))
+    return lines(title, "seconds", "publishes", curves, steps=True)
 
 
 def _merged(run: Run) -> str:
-    each = f" (each {run['per_row']} labs)" if run["per_row"] > 1 else ""
-    return matrix("Who merged whose versions, how often", f"author{each}", "merged by", run["merged"], run["per_row"])
+    labs = f" ({run['per_row']} labs each)" if run["per_row"] > 1 else ""
+    return matrix(
+        "Who merged whose versions, how often", f"author{labs}", f"merged by{labs}", run["merged"], run["per_row"]
+    )
 
 
 CHARTS: tuple[Callable[[Run], str], ...] = (
-    _learning, _consensus, _held, _influence, _staleness, _merged, _present, _available, _bytes, _bytes_each,
+    _learning, _consensus, _held, _influence, _staleness, _merged, _versions, _present, _available, _bytes, _bytes_each,
 )  # fmt: skip
 
 
@@ -98,12 +96,10 @@ def _curve(run: Run, values: Sequence[float | None]) -> Curve:
     return [time for time, _ in told], [value for _, value in told]
 
 
-def _marks(run: Run) -> list[tuple[float, str]]:
-    """What the scenario lets happen, and when that is over."""
-    marks = []
-    for happening in run["scenario"]["happenings"]:
-        word = happening["what"].replace("_", " ")
-        marks.append((happening["at"], word))
-        if happening["until"] is not None:
-            marks.append((happening["until"], f"{word} over"))
-    return marks[:MARKS]
+def _spans(run: Run) -> list[tuple[float, float, str]]:
+    """What the scenario lets happen, from when until when."""
+    end = run["scenario"]["seconds"]
+    return [
+        (one["at"], one["at"] + one["over"] if one["until"] is None else min(end, one["until"]), one["what"])
+        for one in run["scenario"]["happenings"]
+    ]

@@ -104,7 +104,7 @@ def index_page(runs: Sequence[Run]) -> str:
             ["scenario", "seeds", *map(_words, COMPARED)],
             [[name, str(len(found)), *(_spread(key, found) for key in COMPARED)] for name, found in scenes.items()],
         ),
-        "<p>Mean ± standard deviation over seeds. Lost is a version that nobody holds any more and nothing superseded.</p>",
+        "<p>Mean ± standard deviation over seeds. Lost: a version that nobody holds and nothing superseded.</p>",
         _pictures(
             bars(title, y, {name: _values(key, found) for name, found in scenes.items()}) for key, title, y in BARS
         ),

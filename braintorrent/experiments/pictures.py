@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 Curve = tuple[Sequence[float], Sequence[float]]  # x and y
 SIZE = (5.2, 3.0)  # inches
 MOST = 400  # points of a curve: more than a chart has columns of pixels to show
+BARS = 40  # what a chart has room for
 STYLES = ("-", "--", ":", "-.")  # once the shades are used up
 
 
 def lines(
     title: str, x: str, y: str, curves: Mapping[str, Curve], *, steps: bool = False, log: bool = False,
-    marks: Sequence[tuple[float, str]] = (),
+    spans: Sequence[tuple[float, float, str]] = (),
 ) -> str:  # fmt: skip
     """Curves by their labels. steps: a value holds until the next; log: where all is positive, y is logarithmic.
 
-    marks: (x, word) of what happened; each is a thin vertical line.
+    spans: (from, to, word) of what happened, in grey behind the curves; each word is written once.
     """
     figure, axes = _new(title, x, y)
     for number, (label, (xs, ys)) in enumerate(curves.items()):
@@ -37,12 +38,22 @@ def lines(
         )  # fmt: skip
     if log and all(value > 0 for _, ys in curves.values() for value in ys):
         axes.set_yscale("log")
-    for where, word in marks:
-        axes.axvline(where, color="0.6", linewidth=0.8, linestyle=":")
-        axes.annotate(word, (where, 1), xycoords=("data", "axes fraction"), fontsize=6, color="0.4", rotation=90,
-                      ha="right", va="top")  # fmt: skip
+    for first, last, _ in spans:
+        axes.axvspan(first, last, color="0.85", alpha=0.6, linewidth=0, zorder=0)
+    for word, first in {word: first for first, _, word in reversed(spans)}.items():
+        axes.annotate(word, (first, 0.98), xycoords=("data", "axes fraction"), fontsize=6, color="0.35", rotation=90,
+                      ha="left", va="top")  # fmt: skip
     if len(curves) > 1:
         axes.legend(frameon=False, fontsize=7)
+    return _text(figure, title)
+
+
+def each(title: str, x: str, y: str, values: Sequence[float]) -> str:
+    """One bar per value; many of them as one curve, in order of size."""
+    if len(values) > BARS:
+        return lines(title, f"{x}, in order of size", y, {"": (range(len(values)), sorted(values))})
+    figure, axes = _new(title, x, y)
+    axes.bar(range(len(values)), values, color=SHADES[0])
     return _text(figure, title)
 
 
