@@ -52,7 +52,7 @@ class Fetches:
             self.flying[author] = offer.announcement
             yield Fetch(offer.announcement, source)
             lines -= 1
-            if lines == 0:
+            if lines == 0 or (takes and room <= 0):  # whoever is left waits for room
                 return
 
     def ask_for(self, caller: str, now: float, *, everyone: bool = False) -> list[Fetch]:
@@ -78,7 +78,7 @@ class Fetches:
     def _drawn(self, authors: list[str]) -> Iterator[str]:
         """The authors in random order, drawn only as far as needed (Fisher-Yates)."""
         for index in range(len(authors)):
-            drawn = self.rng.randrange(index, len(authors))
+            drawn = index + int(self.rng.random() * (len(authors) - index))
             authors[index], authors[drawn] = authors[drawn], authors[index]
             yield authors[index]
 

@@ -53,7 +53,7 @@ class Peer:
         self.lives += 1
         disk.incarnation = next_incarnation(disk.incarnation, world.unix_ms(), 0)
         for entry in disk.entries.values():
-            entry.offers.clear()  # what was only offered is not on a disk
+            entry.offers = ()  # what was only offered is not on a disk
         newest = disk.blobs[disk.newest.content] if disk.newest else None
         self.model, self.influence = (newest.model, newest.influence) if newest else (world.start_model, 0)
         restored = Restored(disk.incarnation, disk.newest, disk.entries)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from braintorrent.simulation.world import World
 
 PROBES = 32  # publishes whose influence is followed
-FROM, TO = 0.2, 0.5  # share of the run in which they are taken: after the start, with time to spread
+FROM, TO = 0.1, 0.3  # share of the run in which they are taken: after the start, with time to spread
 HOLDING = 256  # peers up to which it is followed who holds each publish
 OPEN = 8  # publishes of one author that are followed at once
 ROWS = 64  # of the matrix of who merged whom
