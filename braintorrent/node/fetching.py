@@ -77,6 +77,7 @@ async def _fetch(context: Context, effect: effects.Fetch) -> None:
         await context.in_thread(give_up, context, author)
     context.unfinished[author] = announcement
     artifact = await _record(context, effect)
+    context.inbox.close(effect.source, [announcement.record])  # it may have been here already
     if blobs.keep(artifact.digest):
         return
     incoming = await context.in_thread(blobs.receive, artifact)

@@ -34,6 +34,7 @@ from braintorrent.protocol.judging import all_settled, may_fetch, own_deadline, 
 from braintorrent.protocol.messages import MAX_ADDRESSES, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.notices import Notice, Notices, answered_for
 from braintorrent.protocol.policy import Policy
+from braintorrent.protocol.pushes import Pushes
 from braintorrent.protocol.steps import PHASE, Restored, Step
 from braintorrent.protocol.table import Table
 from braintorrent.protocol.version import Version
@@ -52,6 +53,7 @@ class PeerMachine:
         self.notices = Notices()
         self.contacts = Contacts(policy, rng)
         self.fetches = Fetches(policy, rng, self.table, self.contacts)
+        self.pushes = Pushes(policy.max_fetches)
         self.started, self.now = now, now
         # Only a newcomer needs a model to begin with; who has one looks around for a moment and goes on.
         look = policy.alone_after if self.newest is None else min(policy.ask_every, policy.alone_after)
@@ -60,7 +62,6 @@ class PeerMachine:
         self.wake = now  # not before this, under the poisson cadence
         self.entered = now  # when `step` last changed
         self.merging: dict[str, Announcement] = {}
-        self.pushing: set[str] = set()  # peers that are being sent what they want
         self.pending: want.Publish | None = None  # waits for room on this disk
         self.asks = 0  # made so far; rotates the bucket
         self.stopping = False
@@ -131,21 +132,16 @@ class PeerMachine:
                 note(self, announcement, peer)
             for notice in reply.notices:
                 hear(self, notice, peer)
-            self._push(peer, reply.wants)
+            self.pushes.want(peer, reply.wants)
             for other, addresses in list(reply.addresses.items())[:MAX_ADDRESSES]:
                 if other in self.roster and other != self.me:
                     for address in addresses[:MAX_ADDRESSES_EACH]:
                         self.contacts.sighted(other, address, now, gossip=True)
         self._advance(now)
 
-    def _push(self, peer: str, digests: tuple[str, ...]) -> None:
-        if digests and peer not in self.pushing and len(self.pushing) < self.policy.max_fetches:
-            self.pushing.add(peer)
-            self.emit(want.Push(peer, digests))
-
     def pushed(self, peer: str, now: float) -> None:
         """A Push effect ended, well or not: it is for `peer` to say what it still wants."""
-        self.pushing.discard(peer)
+        self.pushes.ended(peer)
         self._advance(now)
 
     def fetched(self, announcement: Announcement, source: str, now: float) -> None:
@@ -211,6 +207,7 @@ class PeerMachine:
         self.notices.keep_of(self.roster)
         for peer in [p for p in self.contacts.of if p not in self.roster]:
             self.contacts.remove(peer)
+            self.pushes.forget(peer)
         for author in [a for a in self.table.entries if a not in self.roster]:
             held = self.table.remove(author)
             if held is not None:
@@ -319,6 +316,8 @@ class PeerMachine:
         if may_fetch(self, now):
             for fetch in self.fetches.start(now, everyone=self.step is Step.LINGERING):
                 self.emit(fetch)
+        for push in self.pushes.start():
+            self.emit(push)
         for peer in self.contacts.due(now):
             self._ask(peer)
 
