@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from braintorrent.config import federation_path, load_federation
-from braintorrent.experiments.real_ledgers import Story, lost
+from braintorrent.experiments.real_ledgers import Story, lost, opened
 from braintorrent.experiments.real_spreading import merged_by, spreads
 from braintorrent.experiments.real_stage import Stage
 from braintorrent.learning.opening import lab_seed
@@ -24,7 +24,7 @@ from braintorrent.node.keeping import told
 from braintorrent.simulation.run import Run, Series, Spread
 from braintorrent.simulation.scenario import Scenario
 from braintorrent.simulation.watch import FROM, TO
-from braintorrent.storage import Ledger, StatePaths
+from braintorrent.storage import StatePaths
 from braintorrent.tasks.standin import optimum
 
 SCORE = "dice"  # of a run on scans
@@ -167,7 +167,5 @@ def _latest(folder: Path) -> NDArray[Any] | None:
 
 def _sent(folder: Path) -> int:
     """Bytes, as far as its ledger knows yet."""
-    if not (file := StatePaths(folder).ledger).exists():
-        return 0
-    with Ledger(file, read_only=True) as ledger:
-        return sum(sent for _, sent in ledger.traffic().values())
+    with opened(folder) as ledger:
+        return sum(sent for _, sent in ledger.traffic().values()) if ledger is not None else 0

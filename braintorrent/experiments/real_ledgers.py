@@ -5,11 +5,13 @@ A ledger tells when each version was whole on its disk, so that times of propaga
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from braintorrent.errors import FormatError
 from braintorrent.node.roster import Roster
 from braintorrent.protocol.version import Version
 from braintorrent.storage import Ledger, Merged, StatePaths
@@ -52,12 +54,24 @@ class Story:
 EMPTY = Story("", (), {}, frozenset(), (), {}, frozenset())
 
 
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[Ledger | None]:
+    """The ledger of a peer folder, also beside a running node; None where there is none, or none yet."""
+    file = StatePaths(folder).ledger
+    with contextlib.ExitStack() as stack:
+        ledger = None
+        if file.exists():
+            with contextlib.suppress(FormatError):  # its first node is making it
+                ledger = stack.enter_context(Ledger(file, read_only=True))
+        yield ledger
+
+
 def read(folder: Path) -> Story:
-    """What the disk of a peer folder tells now, also beside a running node. EMPTY where there is no ledger."""
+    """What the disk of a peer folder tells now; EMPTY where there is no ledger."""
     state = StatePaths(folder)
-    if not state.ledger.exists():
-        return EMPTY
-    with Ledger(state.ledger, read_only=True) as ledger:
+    with opened(folder) as ledger:
+        if ledger is None:
+            return EMPTY
         lives = list(ledger.chain("life"))
         arrivals = ledger.arrivals()
         merges, traffic = tuple(ledger.merges()), ledger.traffic()

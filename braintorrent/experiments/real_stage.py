@@ -60,7 +60,7 @@ class Stage:
         for name, code in self.processes.ended.items():
             lab = next(i for i, folder in enumerate(self.folders) if self.processes.names[folder] == name)
             if code and lab not in self.away:
-                words = self.processes.last_words(self.folders[lab])
+                words = self.processes.last_words(self.folders[lab], 1)
                 raise BrainTorrentError(f"{name} ended with {code} by itself; it said: {words}")
 
     # ------------------------------------------------------------- processes
