@@ -35,8 +35,11 @@ def tell(machine: PeerMachine, message: AskMessage, sender: str, now: float) -> 
     past = entries[sender].held if sender in entries else None
     if past is not None and (message.newest is None or past.version > message.newest.version):
         told.append(past)
-    held = (entries[author].held for author in machine.table.buckets.inside(message.bucket) if author != sender)
-    others = [a for a in held if a is not None and _newer(a, message)]
+    others = [
+        held
+        for author in machine.table.buckets.inside(message.bucket)
+        if (held := entries[author].held) is not None and author != sender and _newer(held, message)
+    ]
     room = MAX_TOLD - len(told)
     told.extend(others if len(others) <= room else machine.rng.sample(others, room))
     notices = machine.notices.drawn(machine.rng) if message.notices != machine.notices.digest else ()

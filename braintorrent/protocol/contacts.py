@@ -54,8 +54,9 @@ class Contact:
 
     @property
     def dialable(self) -> bool:
-        """Whether bytes may be fetched from it at any moment."""
-        return bool(self.addresses) and self.failures == 0 and not self.calls_only
+        """Whether bytes may be fetched from it at any moment; the first ask, while under way, is to find that out."""
+        unknown = self.asking and self.answered == -NEVER
+        return bool(self.addresses) and self.failures == 0 and not (unknown or self.calls_only)
 
 
 class Contacts:
@@ -199,7 +200,7 @@ class Contacts:
         """Peers to ask now; each is marked as being asked."""
         fanout = self.policy.fanout
         if fanout is not None and now >= self.next_round:
-            idle = [peer for peer in self._names if self.of[peer].idle]
+            idle = [peer for peer, contact in self.of.items() if contact.idle]
             for peer in self.rng.sample(idle, min(fanout, len(idle))):
                 self._at(peer, now)
             if idle:  # else the round is held as soon as somebody can be asked

@@ -78,7 +78,8 @@ class Entry:
 
     def lacks(self, version: Version) -> bool:
         """Whether this version would be worth fetching: usable, newer than held or given up, not older than merged."""
-        newer = version > self.given_up and (self.held is None or version > self.held.version)
+        held = self.held
+        newer = version > self.given_up and (held is None or version > held.version)
         return newer and version >= self.merged and self.usable(version)
 
 
@@ -103,10 +104,11 @@ class Table:
 
     def entry(self, author: str) -> Entry:
         """The author's line, made if absent."""
-        if author not in self.entries:
-            self.entries[author] = Entry()
+        entry = self.entries.get(author)
+        if entry is None:
+            entry = self.entries[author] = Entry()
             self.buckets.add(author)
-        return self.entries[author]
+        return entry
 
     def remove(self, author: str) -> Announcement | None:
         """Forget all about an author. Returns what was held of it."""
@@ -122,27 +124,24 @@ class Table:
 
     def note(self, announcement: Announcement, source: str) -> Equivocation | None:
         """`source` offers this version. Equivocation if it contradicts what was seen of the same version."""
-        entry, version = self.entry(announcement.author), announcement.version
+        author, version = announcement.author, announcement.version
+        entry = self.entry(author)
         if entry.spoiled(version.incarnation):
             return None
         before = entry.seen.get(version)
-        if before is not None and before.content != announcement.content:
-            self.quarantine(announcement.author, version.incarnation)
+        if before is None:
+            _remember(entry.seen, version, announcement, MAX_SEEN)
+        elif before.content != announcement.content:
+            self.quarantine(author, version.incarnation)
             return Equivocation(before, announcement)
-        _remember(entry.seen, version, announcement, MAX_SEEN)
         if not entry.lacks(version):
             return None
-        offer = next((o for o in entry.offers if o.announcement.version == version), None)
-        if offer is None:
-            offer = Offer(announcement, (source,))
-            offers = sorted((*entry.offers, offer), key=lambda o: o.announcement.version, reverse=True)
-            entry.offers = tuple(offers[:MAX_OFFERS])
-        elif source not in offer.sources:
-            offer.sources = (*offer.sources, source)
-        if len(offer.sources) > MAX_SOURCES:  # the first to offer may be long gone; the author is the best source
-            first = offer.sources[:1] if offer.sources[0] == announcement.author else ()
-            offer.sources = first + offer.sources[len(first) + 1 :]
-        self._index(announcement.author, entry)
+        for offer in entry.offers:
+            if offer.announcement.version == version:
+                _offered_by(offer, source)
+                return None
+        entry.offers = _with(Offer(announcement, (source,)), entry.offers)
+        self.offered[author] = None
         return None
 
     def hold(self, announcement: Announcement) -> Announcement | None:
@@ -267,8 +266,25 @@ class Table:
 
     def holds(self, authors: Iterable[str]) -> dict[str, Version]:
         """What an Ask says about these authors."""
-        entries = ((author, self.entries.get(author)) for author in authors)
-        return {author: e.held.version for author, e in entries if e is not None and e.held is not None}
+        lines = self.entries
+        return {
+            author: held.version
+            for author in authors if (line := lines.get(author)) is not None and (held := line.held) is not None
+        }  # fmt: skip
+
+
+def _with(offer: Offer, offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
+    if not offers:
+        return (offer,)
+    return tuple(sorted((*offers, offer), key=lambda o: o.announcement.version, reverse=True)[:MAX_OFFERS])
+
+
+def _offered_by(offer: Offer, source: str) -> None:
+    if source not in offer.sources:
+        offer.sources = (*offer.sources, source)
+    if len(offer.sources) > MAX_SOURCES:  # the first to offer may be long gone; the author is the best source
+        first = offer.sources[:1] if offer.sources[0] == offer.announcement.author else ()
+        offer.sources = first + offer.sources[len(first) + 1 :]
 
 
 def _file(index: dict[str, None], author: str, belongs: bool) -> None:
