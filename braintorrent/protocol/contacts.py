@@ -54,9 +54,8 @@ class Contact:
 
     @property
     def dialable(self) -> bool:
-        """Whether bytes may be fetched from it at any moment; the first ask, while under way, is to find that out."""
-        unknown = self.asking and self.answered == -NEVER
-        return bool(self.addresses) and self.failures == 0 and not (unknown or self.calls_only)
+        """Whether bytes may be fetched from it at any moment."""
+        return bool(self.addresses) and self.failures == 0 and not self.calls_only
 
 
 class Contacts:

@@ -57,7 +57,7 @@ class Fetches:
 
     def ask_for(self, caller: str, now: float, *, everyone: bool = False) -> list[Fetch]:
         """Begin what only `caller`, which asks and cannot be dialled, can give: it is to push that."""
-        if self.contacts.of[caller].dialable or not self.table.offered or now < self.paused_until:
+        if not (self.contacts.of[caller].calls_only and self.table.offered) or now < self.paused_until:
             return []
         wanted = []
         for author in self._allowed(everyone):
