@@ -156,7 +156,8 @@ class Contacts:
         contact.missed += contact.heard > contact.attempted
         contact.problem, contact.again = problem, False
         wait = self.policy.backoff(contact.failures) * self.rng.uniform(0.9, 1.1)
-        if self.policy.fanout is None and contact.phase != "leaving" and now - contact.heard <= RECENT:
+        looked_for = contact.phase != "leaving" and now - contact.heard <= RECENT and not contact.calls_only
+        if self.policy.fanout is None and looked_for:
             # Counted from when the ask began: into a cut network it fails only at its deadline.
             wait = min(wait, max(self.policy.ask_every / 2, contact.began + 2 * self.policy.ask_every - now))
         self._ended(peer, now, wait)
