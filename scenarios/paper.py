@@ -13,7 +13,7 @@ VERSION = 5.0  # seconds to train one, and on average between two labs' turns
 
 def scenario(peers: int = PEERS) -> Scenario:
     turn = peers * VERSION
-    pace = Policy(ask_every=2.0, ask_deadline=5.0, alone_after=5.0, mean_interval=turn)
+    pace = Policy(ask_every=VERSION, ask_deadline=5.0, alone_after=5.0, mean_interval=turn)
     return Scenario("paper", __doc__, peers, TURNS * turn, policy=pace, version_seconds=VERSION)
 
 

@@ -8,7 +8,7 @@ from braintorrent.simulation.scenario import Happening, Scenario
 
 PEERS = 6
 BEGINS, APART = 60.0, 20.0  # seconds: the first lab's upgrade, and from one to the next
-AWAY = 5.0  # seconds that it takes
+AWAY = 15.0  # seconds that it takes, of which a leave in good order takes ten
 VERSION = 5.0  # seconds to train one
 PACE = Policy(ask_every=2.0, ask_deadline=5.0, alone_after=5.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -67,7 +68,7 @@ def simulate(
                 keep(done.run)
             advance(str(done.job), number, len(jobs))
     if troubles:
-        raise click.exceptions.Exit(1)
+        sys.exit(1)
 
 
 def main(build: Callable[..., Scenario]) -> None:
@@ -86,18 +87,27 @@ def _command(build: Callable[..., Scenario]) -> click.Command:
     @click.option(
         "--virtual/--real", default=True, help="In virtual time (default), or one `braintorrent run` per lab."
     )
+    @click.option(
+        "--data", type=click.Path(path_type=Path, exists=True), help="With --real: scans to deal to the labs."
+    )
     @OUT
     @AS_JSON
-    def command(peers: int | None, seed: int, virtual: bool, out: Path | None, as_json: bool) -> None:
+    def command(
+        peers: int | None, seed: int, virtual: bool, data: Path | None, out: Path | None, as_json: bool
+    ) -> None:
         from tempfile import TemporaryDirectory
 
         from braintorrent.experiments.scenes import play
 
+        if virtual and data is not None:
+            raise click.UsageError(
+                "--data is for --real; in virtual time a stand-in learns", click.get_current_context()
+            )
         scenario = build() if peers is None else build(peers)
         with TemporaryDirectory(prefix=f"{name}-") as folder, _kept(out, as_json) as keep:
             with _bar(as_json) as advance:
                 real = None if virtual else Path(folder)
-                run = play(scenario, seed, real, lambda share: advance(name, round(100 * share), 100))
+                run = play(scenario, seed, real, data, lambda share: advance(name, round(100 * share), 100))
             keep(run)
 
     return command
@@ -140,7 +150,8 @@ def _print(runs: Sequence[dict[str, Any]]) -> None:
     from braintorrent.experiments.scenes import run_name
     from braintorrent.node.tables import console
 
-    table = Table("run", *(key.replace("_", " ") for key in SHOWN), header_style="bold")
+    table = Table(*(key.replace("_", " ") for key in ("run", *SHOWN)), header_style="bold")
+    table.columns[0].overflow = "fold"
     for run in sorted(runs, key=run_name):
         table.add_row(run_name(run), *(number(run["figures"].get(key)) for key in SHOWN))
     console().print(table)

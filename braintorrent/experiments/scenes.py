@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -56,12 +57,14 @@ class Script:
         return make
 
 
-def play(scenario: Scenario, seed: int, real: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:
-    """Run it in virtual time, or with real processes in the folder `real`; see `plain` for what is returned."""
+def play(
+    scenario: Scenario, seed: int, real: Path | None = None, data: Path | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Run it in virtual time, or with processes whose folders go into `real`, on `data` if given; see `plain`."""
     if real is not None:
         from braintorrent.experiments.real import run_real
 
-        return plain(run_real(scenario, real, seed, progress), real=True)
+        return plain(run_real(scenario, real, seed, progress, data=data), real=True)
     from braintorrent.simulation.running import run
 
     return plain(run(scenario, seed, progress=progress))
@@ -81,7 +84,8 @@ def plain(run: Run, *, real: bool = False) -> dict[str, Any]:
 def run_name(run: Mapping[str, Any]) -> str:
     """Of a plain run, and of its files: steady-6-seed-0, or steady-6-seed-0-real."""
     scenario = run["scenario"]
-    return f"{scenario['name']}-{scenario['peers']}-seed-{run['seed']}{'-real' if run['real'] else ''}"
+    name = re.sub(r"[^\w.-]+", "_", scenario["name"])  # it names a file
+    return f"{name}-{scenario['peers']}-seed-{run['seed']}{'-real' if run['real'] else ''}"
 
 
 def _plain(value: Any) -> Any:
