@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from braintorrent.config import federation_path, load_federation
-from braintorrent.experiments.real_ledgers import Story, lost, opened
+from braintorrent.experiments.real_ledgers import Story, longest_wait, lost, opened
 from braintorrent.experiments.real_spreading import merged_by, spreads
 from braintorrent.experiments.real_stage import Stage
 from braintorrent.learning.opening import lab_seed
@@ -92,21 +92,28 @@ class Watch:
         versions = [sum(spread.author == lab for spread in found) for lab in range(count)]
         gone = lost({lab: now[lab] for lab in self.present}, [story for _, story in self.stage.wiped])
         sent, here = bytes_sent(stories, labs, count), self._here()
+        figures = self._figures(found, sum(sent), sum(here))
+        figures |= {"versions_lost": len(gone), "longest_wait": round(self._longest_wait(stories), 3)}
         self._complete(stories, found)
         return Run(
-            self.scenario, self.seed, self._figures(found, len(gone), sum(sent), sum(here)), self.series, found,
+            self.scenario, self.seed, figures, self.series, found,
             merged_by(stories, labs, count), 1, versions, sent, [seconds / self.seconds for seconds in here],
             self.happened,
         )  # fmt: skip
 
     def _here(self) -> list[float]:
         """Seconds that each lab was there."""
-        there = Counter[int]()
-        for lab, since, to in self.stage.sessions:
-            there[int(lab)] += to - since  # type: ignore[assignment]
-        return [float(there[lab]) for lab in range(self.scenario.peers)]
+        return [
+            sum(to - since for who, since, to in self.stage.sessions if who == lab)
+            for lab in range(self.scenario.peers)
+        ]
 
-    def _figures(self, found: Sequence[Spread], gone: int, sent: float, here: float) -> dict[str, Any]:
+    def _longest_wait(self, stories: Sequence[tuple[int, Story]]) -> float:
+        """Seconds that a lab ran without a new version, at most: a version's time, and what held it up."""
+        ends = [(int(lab), to) for lab, _, to in self.stage.sessions]
+        return max(longest_wait(story, [to for who, to in ends if who == lab]) for lab, story in stories)
+
+    def _figures(self, found: Sequence[Spread], sent: float, here: float) -> dict[str, Any]:
         interval = here / len(found) if found else None
         watched = [s.influence[2] for s in found if FROM <= s.at / self.scenario.seconds < TO]
         to_99 = median(math.inf if seconds is None else seconds for seconds in watched) if watched else math.inf
@@ -119,7 +126,6 @@ class Watch:
             "events": None,
             "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, 1),
             "versions_published": len(found),
-            "versions_lost": gone,
             "intervals_to_99": None if interval is None or to_99 == math.inf else to_99 / interval,
             "bytes_per_peer_per_version": sent / len(found) if found else None,
             "distance_to_optimum": self.series.mean[-1] if self._optimum is not None and self.series.mean else None,

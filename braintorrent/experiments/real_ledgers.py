@@ -102,7 +102,11 @@ def lost(stories: Mapping[str, Story], wiped: Iterable[Story] = ()) -> list[Key]
     return sorted(key for key in newest.items() if key not in held)
 
 
-def longest_wait(story: Story) -> float:
-    """Seconds between a start or publication of this lab and its next publication in the same life, at most."""
-    moments = sorted([*((unix, False) for unix in story.lives), *((unix, True) for _, unix in story.own)])
-    return max((after - before for (before, _), (after, own) in itertools.pairwise(moments) if own), default=0.0)
+def longest_wait(story: Story, ends: Iterable[float]) -> float:
+    """Seconds from a start or publication of this lab to its next publication, or to where its life ended, at most.
+
+    ends: of its processes.
+    """
+    begun = [*story.lives, *(unix for _, unix in story.own)]
+    moments = sorted([*((unix, True) for unix in begun), *((unix, False) for unix in ends)])
+    return max((after - before for (before, alive), (after, _) in itertools.pairwise(moments) if alive), default=0.0)
