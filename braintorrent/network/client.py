@@ -125,8 +125,13 @@ class Client:
                 raise BadMessage(f"{short(peer)} sent other bytes than blob {blob[:16]}", reason="digest")
         return data
 
-    async def push(self, peer: str, address: str, blob: str, file: FileIO) -> None:
-        """Send a blob, the whole of an open file, to a peer that wants it; Refused if it does not any more."""
+    async def push(
+        self, peer: str, address: str, blob: str, file: FileIO, pace: Callable[[str, int], float] = lambda *_: 0.0
+    ) -> None:
+        """Send a blob, the whole of an open file, to a peer that wants it; Refused if it does not any more.
+
+        pace: told the peer and the bytes of each block, says how many seconds the next has to wait.
+        """
         size, patience = os.fstat(file.fileno()).st_size, limits.BLOCK / limits.BYTES_PER_SECOND
         loop = asyncio.get_running_loop()
 
@@ -136,6 +141,9 @@ class Client:
                 moving.reschedule(loop.time() + patience)
                 self.sent[peer] += len(part)
                 yield part
+                if wait := pace(peer, len(part)):
+                    moving.reschedule(loop.time() + patience + wait)
+                    await asyncio.sleep(wait)
             moving.reschedule(None)  # from here on the session waits for the answer, and not for ever
 
         seconds = limits.STALL_SECONDS + size / limits.BYTES_PER_SECOND

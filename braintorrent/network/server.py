@@ -28,7 +28,8 @@ class Server:
 
     certs: DER certificates of peers that need no introduction. conduct: where faults of callers are noted.
     bytes_per_second: of blobs to each peer; None without bound. inbox: what callers were asked to send.
-    received, sent: body bytes by peer id. address: where it listens. BusyError if the port is taken.
+    pace: how fast each peer is sent blobs. received, sent: body bytes by peer id. address: where it listens.
+    BusyError if the port is taken.
     """
 
     def __init__(
@@ -37,8 +38,8 @@ class Server:
     ) -> None:  # fmt: skip
         self.conduct = conduct or Conduct()
         self._context = server_context(identity, certs)
-        self._pace = Pace(bytes_per_second)
-        self._answers = Answers(handlers, self._context, self.conduct, self._pace, inbox or Inbox())
+        self.pace = Pace(bytes_per_second)
+        self._answers = Answers(handlers, self._context, self.conduct, self.pace, inbox or Inbox())
         self.received, self.sent = self._answers.received, self._answers.sent
         self._handlers, self._listen = handlers, listen
         self._listener: Listener | None = None
@@ -76,7 +77,7 @@ class Server:
     def disconnect(self, peer: str) -> None:
         """Close all connections of `peer` at once, whatever is being said on them: it left the roster."""
         self._opened.callers.disconnect(peer)
-        self._pace.forget(peer)
+        self.pace.forget(peer)
         self.conduct.forget(peer)
 
     async def close(self, deadline: float = limits.CLOSE_SECONDS) -> None:

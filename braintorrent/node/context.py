@@ -89,6 +89,7 @@ class Context:
     pending: Pending
     board: Board
     conduct: Conduct = field(default_factory=Conduct)
+    pace: Callable[[str, int], float] = lambda peer, size: 0.0  # seconds to wait after so many blob bytes to a peer
     inbox: Inbox = field(default_factory=Inbox)  # what peers that cannot be dialled were asked to send
     part: Callable[[str], object] = lambda peer: None  # end all connections with a peer that left the roster
     worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "learner"))

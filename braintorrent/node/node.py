@@ -89,7 +89,8 @@ class Node:
         board = Board(lab.state.tensorboard)
         self._exit.callback(board.close)
         self.context = context = Context(
-            lab, machine, blobs, ledger, client, self.pump, pending, board, conduct, part=self._part
+            lab, machine, blobs, ledger, client, self.pump, pending, board, conduct, part=self._part,
+            pace=lambda peer, size: self.server.pace.sent(peer, size),
         )  # fmt: skip
         self._exit.callback(context.worker.shutdown)
         if own:

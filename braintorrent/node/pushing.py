@@ -29,4 +29,4 @@ async def push(context: Context, effect: effects.Push) -> None:
 async def _push(context: Context, peer: str, digest: str) -> None:
     descriptor, _ = context.blobs.open(digest)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        await somewhere(context, peer, lambda address: context.client.push(peer, address, digest, file))
+        await somewhere(context, peer, lambda address: context.client.push(peer, address, digest, file, context.pace))
