@@ -200,3 +200,14 @@ async def test_a_receiver_that_stops_reading_does_not_hold_the_sender(labs, monk
         released.set()
         with pytest.raises(Unreachable):
             await waiting
+
+
+async def test_a_push_keeps_to_the_pace_it_is_given(labs, sink):
+    async with receiving(labs) as (a, b, inbox, client, address, _):
+        told = []
+        waiting, begun = expecting(inbox, a.id, sink), asyncio.get_running_loop().time()
+        with written(a, CONTENT) as file:
+            await client.push(b.id, address, BLOB, file, lambda peer, size: told.append((peer, size)) or 0.1)
+        assert asyncio.get_running_loop().time() - begun > 0.2
+        assert told[-3:] == [(b.id, limits.MIB), (b.id, limits.MIB), (b.id, 17)]
+        await waiting
