@@ -9,8 +9,8 @@ from braintorrent.simulation.scenario import Happening, Scenario
 PEERS = 200
 FIRST = 2  # there from the beginning
 RUSH, LASTS = 60.0, 60.0  # seconds: when the others come, and until the last is there
-SECONDS = 300.0
-VERSION = 20.0  # seconds to train one
+SECONDS = 240.0
+VERSION = 30.0  # seconds to train one
 PACE = Policy(ask_every=10.0, ask_deadline=5.0, fanout=3, alone_after=10.0)
 
 

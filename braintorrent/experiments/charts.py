@@ -100,6 +100,6 @@ def _spans(run: Run) -> list[tuple[float, float, str]]:
     """What the scenario lets happen, from when until when."""
     end = run["scenario"]["seconds"]
     return [
-        (one["at"], one["at"] + one["over"] if one["until"] is None else min(end, one["until"]), one["what"].replace("_", " "))
+        (one["at"], min(end, one["until"] or one["at"] + one["over"]), one["what"].replace("_", " "))
         for one in run["scenario"]["happenings"]
     ]
