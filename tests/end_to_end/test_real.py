@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
+import psutil
 import pytest
 
 from braintorrent.errors import ConfigError
@@ -12,6 +16,7 @@ from braintorrent.experiments.real import run_real
 from braintorrent.experiments.real_ledgers import Story, lost
 from braintorrent.experiments.real_spreading import spreads
 from braintorrent.experiments.real_stage import Stage
+from braintorrent.node.control import holder
 from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.version import Version
 from braintorrent.simulation.scenario import Attacker, Happening, Links, Peer, Scenario
@@ -155,6 +160,29 @@ def test_machines_with_a_cut_a_thin_line_and_one_that_only_dials_out(lan, tmp_pa
     assert run.merged[2][0] > 2 < run.merged[0][2], "who only dials out takes part"
     assert run.merged[3][0] > 0
     assert run.merged[3][0] < run.merged[1][0], "it was cut off for a while"
+
+
+def test_ctrl_c_ends_every_process_the_paused_one_too(tmp_path):
+    code = (
+        "from pathlib import Path; from braintorrent.experiments.real import run_real;"
+        "from braintorrent.simulation.scenario import Happening, Scenario;"
+        "run_real(Scenario('ended', '', 2, 60.0, within=0.1, happenings=(Happening(3.0, 'pause', (1,)),)),"
+        f"Path({str(tmp_path / 'labs')!r}), 0)"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
+    folders = [tmp_path / "labs" / name for name in ("lab-a", "lab-b")]
+    deadline = time.monotonic() + 30
+    while None in (held := [holder(folder) for folder in folders]) or not _paused(held[1]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    run.send_signal(signal.SIGINT)
+    words = run.communicate(timeout=45)[1]
+    assert b"KeyboardInterrupt" in words
+    assert [holder(folder) for folder in folders] == [None, None]
+
+
+def _paused(process: int | None) -> bool:
+    return psutil.Process(process).status() == psutil.STATUS_STOPPED
 
 
 @pytest.mark.parametrize(
