@@ -19,7 +19,7 @@ class Line:
     """What connects one peer with all others, and what went over it."""
 
     name: str
-    links: Links = Links()
+    links: Links
     nat: bool = False  # nobody can dial it
     closed_to: frozenset[str] = frozenset()  # these cannot
     sent: float = 0.0  # bytes

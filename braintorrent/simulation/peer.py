@@ -1,4 +1,4 @@
-"""A simulated peer over all its lives: a PeerMachine on a disk that outlives crashes. carrying.py does what it wants."""
+"""A simulated peer over all its lives: a PeerMachine, on a disk that outlives crashes."""
 
 from __future__ import annotations
 

@@ -32,12 +32,18 @@ def run(
             world.watch.sample()
             if progress is not None:
                 progress(sample / SAMPLES)
-    watch, here = world.watch, world.watch.here()
+        told = _told(world, time.monotonic() - began)
+        world.close()
+    return told
+
+
+def _told(world: World, wall_seconds: float) -> Run:
+    scenario, seed, watch = world.scenario, world.seed, world.watch
     acts = [act for act in timeline(scenario, seed) if act.what != "start" or act.at > scenario.within]
     return Run(
-        scenario, seed, figures(world, time.monotonic() - began), watch.series, watch.spreads(), watch.matrix,
+        scenario, seed, figures(world, wall_seconds), watch.series, watch.spreads(), watch.matrix,
         watch.per_row, watch.versions, [peer.line.sent for peer in world.peers.values()],
-        [seconds / scenario.seconds for seconds in here],
+        [seconds / scenario.seconds for seconds in watch.here()],
         [(act.at, f"{act.what} {_whom(act.who)}") for act in acts[:TOLD]], world.trace.entries,
     )  # fmt: skip
 

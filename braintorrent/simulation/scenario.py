@@ -77,7 +77,7 @@ Distribution = Exponential | Uniform | LogNormal
 
 @dataclass(frozen=True)
 class Sessions:
-    """A recorded trace: for each peer when it was there, as (from, to). More peers than lines begin again at the first."""
+    """A recorded trace: for each peer when it was there, as (from, to). Too few lines are used again and again."""
 
     of: tuple[tuple[tuple[float, float], ...], ...]
 

@@ -98,6 +98,12 @@ class World:
         if self.contents.setdefault(key, announcement.content) != announcement.content:
             self.conflicts.append(announcement)
 
+    def close(self) -> None:
+        """It is over. Nothing points in a circle any more, so that memory returns without a search."""
+        self.peers.clear()
+        self._of.clear()
+        self.clock.clear()
+
     # ------------------------------------------------------------- what befalls them
 
     def play(self, act: Act) -> None:
