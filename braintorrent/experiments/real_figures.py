@@ -94,6 +94,7 @@ class Watch:
         sent, here = bytes_sent(stories, labs, count), self._here()
         figures = self._figures(found, sum(sent), sum(here))
         figures |= {"versions_lost": len(gone), "longest_wait": round(self._longest_wait(stories), 3)}
+        figures["boot_seconds"] = round(self._boot(stories), 3)
         self._complete(stories, found)
         return Run(
             self.scenario, self.seed, figures, self.series, found,
@@ -112,6 +113,16 @@ class Watch:
         """Seconds that a lab ran without a new version, at most: a version's time, and what held it up."""
         ends = [(int(lab), to) for lab, _, to in self.stage.sessions]
         return max(longest_wait(story, [to for who, to in ends if who == lab]) for lab, story in stories)
+
+    def _boot(self, stories: Sequence[tuple[int, Story]]) -> float:
+        """Seconds from the start of a process to the first word of its ledger, in the middle."""
+        lives = [(lab, life) for lab, story in stories for life in story.lives]
+        first = (
+            min((life for lab, life in lives if lab == who and since <= life < to), default=None)
+            for who, since, to in self.stage.sessions
+        )
+        took = [life - session[1] for life, session in zip(first, self.stage.sessions, strict=True) if life is not None]
+        return median(took) if took else math.nan
 
     def _figures(self, found: Sequence[Spread], sent: float, here: float) -> dict[str, Any]:
         interval = here / len(found) if found else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 from braintorrent.errors import ConfigError
 from braintorrent.experiments.real import run_real
 from braintorrent.experiments.real_ledgers import Story, lost
+from braintorrent.experiments.real_predicted import compared, scenarios, virtual
+from braintorrent.experiments.real_setting import impossible
 from braintorrent.experiments.real_spreading import spreads
 from braintorrent.experiments.real_stage import Stage
 from braintorrent.node.control import holder
@@ -198,6 +201,16 @@ def test_what_cannot_be_real_is_refused_in_words(tmp_path, differs, says):
     with pytest.raises(ConfigError, match=says):
         run_real(Scenario("unreal", "", 2, 10.0, **differs), tmp_path / "labs", seed=0)
     assert not (tmp_path / "labs").exists()
+
+
+def test_what_is_compared_can_be_real_and_is_settled_in_virtual_time():
+    steady, kills = scenarios()
+    assert [*impossible(steady), *impossible(kills)] == []
+    quiet, troubled, slower = (
+        compared(virtual(*given)) for given in ((steady, 0, 2.0), (kills, 0, 0.0), (kills, 0, 6.0))
+    )
+    assert quiet["versions"] > troubled["versions"] > slower["versions"] > 0
+    assert all(value < math.inf for told in (quiet, troubled, slower) for value in told.values())
 
 
 @pytest.mark.soak
