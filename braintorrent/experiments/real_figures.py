@@ -88,13 +88,16 @@ class Watch:
         disks = [*self.stage.wiped, *now.items()]
         stories = [(lab, story.until(until)) for lab, story in disks]
         labs = {story.me: lab for lab, story in disks if story.me}
-        found, count = spreads(stories, self.stage.sessions, self.began), self.scenario.peers
+        begun, count = self._begun(stories), self.scenario.peers
+        there = [(lab, since, to) for lab, since, to, _ in begun]
+        here = [sum(to - since for who, since, to in there if who == lab) for lab in range(count)]
+        found = spreads(stories, there, self.began)
         versions = [sum(spread.author == lab for spread in found) for lab in range(count)]
         gone = lost({lab: now[lab] for lab in self.present}, [story for _, story in self.stage.wiped])
-        sent, here = bytes_sent(stories, labs, count), self._here()
+        sent = bytes_sent(stories, labs, count)
         figures = self._figures(found, sum(sent), sum(here))
         figures |= {"versions_lost": len(gone), "longest_wait": round(self._longest_wait(stories), 3)}
-        figures["boot_seconds"] = round(self._boot(stories), 3)
+        figures["boot_seconds"] = round(median(boot for *_, boot in begun), 3) if begun else None
         self._complete(stories, found)
         return Run(
             self.scenario, self.seed, figures, self.series, found,
@@ -102,27 +105,19 @@ class Watch:
             self.happened,
         )  # fmt: skip
 
-    def _here(self) -> list[float]:
-        """Seconds that each lab was there."""
-        return [
-            sum(to - since for who, since, to in self.stage.sessions if who == lab)
-            for lab in range(self.scenario.peers)
-        ]
-
     def _longest_wait(self, stories: Sequence[tuple[int, Story]]) -> float:
         """Seconds that a lab ran without a new version, at most: a version's time, and what held it up."""
         ends = [(int(lab), to) for lab, _, to in self.stage.sessions]
         return max(longest_wait(story, [to for who, to in ends if who == lab]) for lab, story in stories)
 
-    def _boot(self, stories: Sequence[tuple[int, Story]]) -> float:
-        """Seconds from the start of a process to the first word of its ledger, in the middle."""
+    def _begun(self, stories: Sequence[tuple[int, Story]]) -> list[tuple[int, float, float, float]]:
+        """(lab, from, to, seconds its process took to begin) of each life: it is present once its ledger says so."""
         lives = [(lab, life) for lab, story in stories for life in story.lives]
-        first = (
-            min((life for lab, life in lives if lab == who and since <= life < to), default=None)
+        return [
+            (int(who), min(begun), to, min(begun) - since)
             for who, since, to in self.stage.sessions
-        )
-        took = [life - session[1] for life, session in zip(first, self.stage.sessions, strict=True) if life is not None]
-        return median(took) if took else math.nan
+            if (begun := [life for lab, life in lives if lab == who and since <= life < to])
+        ]
 
     def _figures(self, found: Sequence[Spread], sent: float, here: float) -> dict[str, Any]:
         interval = here / len(found) if found else None
