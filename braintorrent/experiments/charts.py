@@ -18,15 +18,15 @@ SIDE_BY_SIDE = (
 def side_by_side(title: str, runs: Sequence[Run], key: str) -> str:
     """One curve of each run, in one chart. key: of SIDE_BY_SIDE."""
     curves = {f"seed {run['seed']}": _curve(run, run["series"][key]) for run in runs}
-    log = key == "consensus" or (key == "mean" and not runs[0]["real"])
+    log = key == "consensus" or (key == "mean" and not _scored(runs[0]))
     return lines(title, "seconds", "", curves, log=log, spans=_spans(runs[0]))
 
 
 def _learning(run: Run) -> str:
     series = run["series"]
-    title = "Score on each lab's own cases" if run["real"] else "Distance of the labs' models to the optimum"
+    title = "Score on each lab's own cases" if _scored(run) else "Distance of the labs' models to the optimum"
     curves = {"mean": _curve(run, series["mean"]), "worst lab": _curve(run, series["worst"])}
-    return lines(title, "seconds", "", curves, log=not run["real"], spans=_spans(run))
+    return lines(title, "seconds", "", curves, log=not _scored(run), spans=_spans(run))
 
 
 def _consensus(run: Run) -> str:
@@ -88,6 +88,11 @@ def _merged(run: Run) -> str:
 CHARTS: tuple[Callable[[Run], str], ...] = (
     _learning, _consensus, _held, _influence, _staleness, _merged, _versions, _present, _available, _bytes, _bytes_each,
 )  # fmt: skip
+
+
+def _scored(run: Run) -> bool:
+    """Whether `mean` and `worst` are scores, since nobody knows an optimum: a real run on scans."""
+    return run["real"] and run["figures"]["distance_to_optimum"] is None
 
 
 def _curve(run: Run, values: Sequence[float | None]) -> Curve:
