@@ -98,6 +98,7 @@ class Table:
         self.entries: dict[str, Entry] = {} if entries is None else entries
         self.buckets = Buckets(self.entries)
         self.offered: dict[str, None] = {}  # as sets, in an order that does not hang on hashing
+        self.said: dict[str, None] = {}  # those of them who offered it themselves, the last to do so last
         self.fresh: dict[str, None] = {}
         for author, entry in self.entries.items():
             self._index(author, entry)
@@ -114,12 +115,14 @@ class Table:
         """Forget all about an author. Returns what was held of it."""
         entry = self.entries.pop(author)
         self.buckets.remove(author)
-        self.offered.pop(author, None)
-        self.fresh.pop(author, None)
+        for index in (self.offered, self.said, self.fresh):
+            index.pop(author, None)
         return entry.held
 
     def _index(self, author: str, entry: Entry) -> None:
         _file(self.offered, author, bool(entry.offers))
+        if not entry.offers:
+            self.said.pop(author, None)
         _file(self.fresh, author, entry.held is not None and entry.held.version > entry.considered)
 
     def note(self, announcement: Announcement, source: str) -> Equivocation | None:
@@ -136,6 +139,9 @@ class Table:
             return Equivocation(before, announcement)
         if not entry.lacks(version):
             return None
+        if source == author:
+            self.said.pop(author, None)
+            self.said[author] = None
         for offer in entry.offers:
             if offer.announcement.version == version:
                 _offered_by(offer, source)
