@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY := passive
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup demo test lint bench soak poisoned clean
+.PHONY: setup demo test lint bench soak poisoned scenarios clean
 
 setup: .venv/ready
 
@@ -35,6 +35,10 @@ soak: setup
 # Two of eight labs attack: what merges and gates bear. DATA is a data folder with labels.
 poisoned: setup
 	$(TEST_ENV) $(BIN)/python -m braintorrent.experiments.poisoned $(DATA) out/poisoned
+
+# Each story of churn with five seeds, in virtual time; then see out/scenarios/index.html.
+scenarios: setup
+	$(TEST_ENV) $(BIN)/braintorrent simulate scenarios/*.py --seeds 5 --workers 2 --out out/scenarios
 
 clean:
 	rm -rf .venv out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,7 +36,9 @@ VERBS = {
     "launch": "launching",
     "split": "splitting",
     "demo": "demo",
+    "simulate": "simulating",
 }
+CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
 class LazyVerbs(click.Group):
@@ -70,7 +72,7 @@ def _version(context: click.Context, _parameter: click.Parameter, value: bool) -
         context.exit()
 
 
-@click.group(cls=LazyVerbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyVerbs, context_settings=CONTEXT)
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def cli() -> None:
     """Learn together on medical images, without a server.
@@ -94,10 +96,10 @@ def cli() -> None:
     """
 
 
-def main() -> None:
+def main(command: click.Command = cli) -> None:
     """Entry point. What is wrong is one line on stderr; a lab's own fault or a wrong command has exit code 2."""
     try:
-        cli(standalone_mode=False)
+        command(standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.exceptions.Exit as error:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -52,10 +52,16 @@ def introduce(folders: Iterable[Path]) -> dict[Path, str]:
 
 
 class Processes:
-    """The peers of some folders as child processes: `with Processes(folders) as peers: peers.watch(show)`."""
+    """The peers of some folders as child processes: `with Processes(folders) as peers: peers.watch(show)`.
 
-    def __init__(self, folders: Iterable[Path]) -> None:
-        self.folders = list(folders)
+    on: what to put before the command of a folder's peer. later: folders that `with` does not start yet.
+    """
+
+    def __init__(
+        self, folders: Iterable[Path], *, on: Mapping[Path, Sequence[str]] | None = None,
+        later: frozenset[Path] = frozenset(),
+    ) -> None:  # fmt: skip
+        self.folders, self.on, self.later = list(folders), on or {}, later
         self.names = {folder: load_peer(folder).name for folder in self.folders}
         for name, times in Counter(self.names.values()).items():
             if times > 1:
@@ -72,7 +78,8 @@ class Processes:
                 signal.signal(sign, signal.default_int_handler)
         try:
             for folder in self.folders:
-                self.start(folder)
+                if folder not in self.later:
+                    self.start(folder)
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -93,7 +100,7 @@ class Processes:
         output.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with output.open("ab") as file:
             self.running[folder] = subprocess.Popen(
-                [sys.executable, "-m", "braintorrent", "run", str(folder)],
+                [*self.on.get(folder, ()), sys.executable, "-m", "braintorrent", "run", str(folder)],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches this process, which ends them in good order
                 env={**os.environ, "OMP_WAIT_POLICY": "passive"},

@@ -5,6 +5,7 @@
     POST /v1/join            without a client certificate, by a code: see joining.py
     POST /v1/ask             AskMessage in, TellMessage out
     GET  /v1/blobs/DIGEST    the bytes; "Range: bytes=N-" resumes at N
+    PUT  /v1/blobs/DIGEST    the bytes, if an answer to this caller's ask wanted them: see receiving.py
 
 A caller whose certificate is not loaded here cannot show it (tls.py says why). So it first comes
 without one and brings it as the body of a hello: the introduction. That gives a roster member's
@@ -30,11 +31,12 @@ from typing import Protocol, cast
 
 from aiohttp import web
 
-from braintorrent.errors import BadMessage, Gone, Refused, RemoteError
+from braintorrent.errors import BadMessage, Gone, Refused, RemoteError, StorageFull, Unreachable
 from braintorrent.network import limits
 from braintorrent.network.buckets import Pace
 from braintorrent.network.conduct import Conduct, is_fault
 from braintorrent.network.connection import Connection
+from braintorrent.network.receiving import Inbox, receive
 from braintorrent.network.streaming import stream
 from braintorrent.network.tls import admit, certified, cut_certificate, shown_certificate
 from braintorrent.network.wire import Hello, decode_ask, decode_hello, encode_error, encode_hello, encode_tell
@@ -46,7 +48,7 @@ log = logging.getLogger(__name__)
 _BLOB = re.compile(r"/v1/blobs/([0-9a-f]{64})")
 _HELLO, _ASK, _JOIN = ("POST", "/v1/hello"), ("POST", "/v1/ask"), ("POST", "/v1/join")
 _RANGE = re.compile(r"bytes=(\d{1,15})-")
-_STATUS: dict[type[RemoteError], int] = {BadMessage: 400, Refused: 403, Gone: 404}
+_STATUS: dict[type[RemoteError], int] = {BadMessage: 400, Refused: 403, Gone: 404, Unreachable: 408}
 _FAULTS = ("too-large", "slow", "range", "path", "flood")  # of what is declined, what no sound peer does
 _LAST = ("banned", "roster")  # said once
 
@@ -84,10 +86,12 @@ class Declined(RemoteError):
 class Answers:
     """Answers requests until `closing` is set. received, sent: body bytes by peer id.
 
-    context: the listener's, into which introductions go.
+    context: the listener's, into which introductions go. inbox: what callers were asked to send.
     """
 
-    def __init__(self, handlers: Handlers, context: ssl.SSLContext, conduct: Conduct, pace: Pace) -> None:
+    def __init__(
+        self, handlers: Handlers, context: ssl.SSLContext, conduct: Conduct, pace: Pace, inbox: Inbox
+    ) -> None:  # fmt: skip
         self.received: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.streams: Counter[str] = Counter()
@@ -97,6 +101,7 @@ class Answers:
         self.quiet.set()
         self.threads = ThreadPoolExecutor(2, thread_name_prefix="serve")
         self._handlers, self._context, self._conduct, self._pace = handlers, context, conduct, pace
+        self._inbox = inbox
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to any request of anyone."""
@@ -158,6 +163,8 @@ class Answers:
         blob = _BLOB.fullmatch(route[1])
         if route[0] == "GET" and blob is not None:
             return await self._blob(request, caller, blob[1])
+        if route[0] == "PUT" and blob is not None:
+            return await self._take(request, caller, blob[1])
         raise Declined(404, "path", "there is no such thing here")
 
     def _check_open(self) -> None:
@@ -208,6 +215,17 @@ class Answers:
         finally:
             self.streams[caller] -= 1
             os.close(descriptor)
+
+    async def _take(self, request: web.BaseRequest, caller: str, digest: str) -> web.StreamResponse:
+        def received(size: int) -> None:
+            self.received[caller] += size
+
+        parcel = await self._inbox.parcel(caller, digest)
+        try:
+            await receive(request, parcel, self.threads, partial(self._handlers.trusted, caller), received)
+        except StorageFull:
+            raise Declined(503, "full", "no room on the disk here") from None
+        return _response(200, b"")
 
     def _sent(self, caller: str, size: int) -> float:
         self.sent[caller] += size

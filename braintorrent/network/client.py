@@ -1,4 +1,4 @@
-"""The calling half: hello, ask and fetch over mutual TLS, one set of connections per remote.
+"""The calling half: hello, ask, fetch and push over mutual TLS, one set of connections per remote.
 
 First contact takes three handshakes, each a few milliseconds:
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import os
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
+from io import FileIO
 from types import TracebackType
 from typing import TypeVar
 
@@ -35,7 +37,7 @@ from braintorrent.network import limits
 from braintorrent.network.body import Sink, Unanswered
 from braintorrent.network.conduct import Conduct, is_fault
 from braintorrent.network.dialling import Dialling
-from braintorrent.network.remote import Remote, check, look, read, stranger
+from braintorrent.network.remote import Parts, Remote, check, look, read, stranger
 from braintorrent.network.wire import Hello, decode_hello, decode_tell, encode_ask, encode_hello, line
 from braintorrent.protocol.messages import AskMessage, TellMessage
 from braintorrent.records import Identity, digest, short
@@ -123,6 +125,33 @@ class Client:
                 raise BadMessage(f"{short(peer)} sent other bytes than blob {blob[:16]}", reason="digest")
         return data
 
+    async def push(
+        self, peer: str, address: str, blob: str, file: FileIO, pace: Callable[[str, int], float] = lambda *_: 0.0
+    ) -> None:
+        """Send a blob, the whole of an open file, to a peer that wants it; Refused if it does not any more.
+
+        pace: told the peer and the bytes of each block, says how many seconds the next has to wait.
+        """
+        size, patience = os.fstat(file.fileno()).st_size, limits.BLOCK / limits.BYTES_PER_SECOND
+        loop = asyncio.get_running_loop()
+
+        async def parts() -> AsyncIterator[bytes]:
+            file.seek(0)
+            while part := await loop.run_in_executor(self._threads, file.read, limits.BLOCK):
+                moving.reschedule(loop.time() + patience)
+                self.sent[peer] += len(part)
+                yield part
+                if wait := pace(peer, len(part)):
+                    moving.reschedule(loop.time() + patience + wait)
+                    await asyncio.sleep(wait)
+            moving.reschedule(None)  # from here on the session waits for the answer, and not for ever
+
+        seconds = limits.STALL_SECONDS + size / limits.BYTES_PER_SECOND
+        with _translating(peer, address):
+            async with asyncio.timeout(None) as moving:
+                async with self._exchange(peer, address, seconds, "PUT", f"/v1/blobs/{blob}", Parts(size, parts)):
+                    pass
+
     def _count(self, peer: str, received: int) -> None:
         self.received[peer] += received
 
@@ -140,7 +169,7 @@ class Client:
 
     @asynccontextmanager
     async def _exchange(
-        self, peer: str, address: str, seconds: float, method: str, path: str, body: bytes | None = None
+        self, peer: str, address: str, seconds: float, method: str, path: str, body: bytes | Parts | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request and its good answer, the whole of it within `seconds`."""
         async with (

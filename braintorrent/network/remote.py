@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -18,6 +19,14 @@ from braintorrent.network.dialling import Dialling
 from braintorrent.network.tls import certificate, certified, client_context, shown_certificate, to_der
 from braintorrent.network.wire import fault, line
 from braintorrent.records import Identity, short
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A body of `size` bytes in parts. begin: makes them anew, should the request be repeated."""
+
+    size: int
+    begin: Callable[[], AsyncIterator[bytes]]
 
 
 class Remote:
@@ -42,16 +51,22 @@ class Remote:
             download.stop()
         await self._session.close()
 
-    async def request(self, address: str, method: str, path: str, body: bytes | None) -> aiohttp.ClientResponse:
+    async def request(self, address: str, method: str, path: str, body: bytes | Parts | None) -> aiohttp.ClientResponse:
         """The answer's head, after an introduction if it takes one. Raises what aiohttp raises, and `check`."""
         url, introductions = f"https://{dialable(address)}", self.introductions
         try:
-            return await self._session.request(method, url + path, data=body, allow_redirects=False)
+            return await self._request(method, url + path, body)
         except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
             raise
         except aiohttp.ClientConnectionError:
             await self._introduce(url, introductions)
-        return await self._session.request(method, url + path, data=body, allow_redirects=False)
+        return await self._request(method, url + path, body)
+
+    async def _request(self, method: str, url: str, body: bytes | Parts | None) -> aiohttp.ClientResponse:
+        if not isinstance(body, Parts):
+            return await self._session.request(method, url, data=body, allow_redirects=False)
+        size = {"Content-Length": str(body.size)}
+        return await self._session.request(method, url, data=body.begin(), headers=size, allow_redirects=False)
 
     async def download(
         self, address: str, path: str, start: int, end: int, sink: Sink, threads: Executor, count: Callable[[int], None]

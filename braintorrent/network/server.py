@@ -14,6 +14,7 @@ from braintorrent.network.buckets import Pace
 from braintorrent.network.conduct import Conduct
 from braintorrent.network.connection import Http
 from braintorrent.network.listener import Listener
+from braintorrent.network.receiving import Inbox
 from braintorrent.network.tls import server_context
 from braintorrent.records import Identity
 
@@ -26,18 +27,19 @@ class Server:
     """Serves `handlers` on `listen` ("host:port"; port 0 takes a free one) between `async with` and its end.
 
     certs: DER certificates of peers that need no introduction. conduct: where faults of callers are noted.
-    bytes_per_second: of blobs to each peer; None without bound.
-    received, sent: body bytes by peer id. address: where it listens. BusyError if the port is taken.
+    bytes_per_second: of blobs to each peer; None without bound. inbox: what callers were asked to send.
+    pace: how fast each peer is sent blobs. received, sent: body bytes by peer id. address: where it listens.
+    BusyError if the port is taken.
     """
 
     def __init__(
         self, identity: Identity, handlers: Handlers, listen: str, certs: Iterable[bytes] = (), *,
-        conduct: Conduct | None = None, bytes_per_second: float | None = None,
+        conduct: Conduct | None = None, bytes_per_second: float | None = None, inbox: Inbox | None = None,
     ) -> None:  # fmt: skip
         self.conduct = conduct or Conduct()
         self._context = server_context(identity, certs)
-        self._pace = Pace(bytes_per_second)
-        self._answers = Answers(handlers, self._context, self.conduct, self._pace)
+        self.pace = Pace(bytes_per_second)
+        self._answers = Answers(handlers, self._context, self.conduct, self.pace, inbox or Inbox())
         self.received, self.sent = self._answers.received, self._answers.sent
         self._handlers, self._listen = handlers, listen
         self._listener: Listener | None = None
@@ -75,7 +77,7 @@ class Server:
     def disconnect(self, peer: str) -> None:
         """Close all connections of `peer` at once, whatever is being said on them: it left the roster."""
         self._opened.callers.disconnect(peer)
-        self._pace.forget(peer)
+        self.pace.forget(peer)
         self.conduct.forget(peer)
 
     async def close(self, deadline: float = limits.CLOSE_SECONDS) -> None:

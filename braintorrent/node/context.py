@@ -16,6 +16,7 @@ from braintorrent.contracts import Trained
 from braintorrent.errors import StorageFull
 from braintorrent.network.client import Client
 from braintorrent.network.conduct import Conduct
+from braintorrent.network.receiving import Inbox
 from braintorrent.node.board import Board
 from braintorrent.node.gating import Gates
 from braintorrent.node.lab import Lab
@@ -88,6 +89,8 @@ class Context:
     pending: Pending
     board: Board
     conduct: Conduct = field(default_factory=Conduct)
+    pace: Callable[[str, int], float] = lambda peer, size: 0.0  # seconds to wait after so many blob bytes to a peer
+    inbox: Inbox = field(default_factory=Inbox)  # what peers that cannot be dialled were asked to send
     part: Callable[[str], object] = lambda peer: None  # end all connections with a peer that left the roster
     worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "learner"))
     halt: threading.Event = field(default_factory=threading.Event)

@@ -13,6 +13,7 @@ from braintorrent.node.fetching import fetch
 from braintorrent.node.merging import merge
 from braintorrent.node.noticing import heard
 from braintorrent.node.publishing import publish
+from braintorrent.node.pushing import push
 from braintorrent.node.serving import Serving
 from braintorrent.node.training import keep_checkpoint, train
 from braintorrent.protocol import effects
@@ -39,6 +40,8 @@ class Dispatch:
                 task.add_done_callback(self.asks.discard)
             case effects.Fetch():
                 self.spawn(self._fetch(effect))
+            case effects.Push():
+                self.spawn(self._push(effect))
             case effects.Merge():
                 self.spawn(merge(context, effect))
             case effects.Train():
@@ -71,6 +74,13 @@ class Dispatch:
             log.exception("fetching %s", effect.announcement.version)
             found = effect.announcement, effect.source
             self.context.tell(lambda now: self.context.machine.fetch_failed(*found, now))
+
+    async def _push(self, effect: effects.Push) -> None:
+        try:
+            await push(self.context, effect)
+        except Exception:  # likewise
+            log.exception("pushing to %s", effect.peer)
+        self.context.tell(lambda now: self.context.machine.pushed(effect.peer, now))
 
     async def _heard(self, effect: effects.Heard) -> None:
         try:

@@ -1,4 +1,7 @@
-"""Fetch and verify: the record of an announcement, then its weights, chunk by chunk onto the disk."""
+"""Fetch and verify: the record of an announcement, then its weights, chunk by chunk onto the disk.
+
+A source that can be dialled is asked for the bytes; one that cannot was told what is wanted, and brings them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from braintorrent.node.context import Context, log
 from braintorrent.protocol import effects
 from braintorrent.protocol.messages import Announcement
 from braintorrent.records import Artifact, decode_record, short
+from braintorrent.storage import Incoming
 
 T = TypeVar("T")
 
@@ -17,9 +21,11 @@ T = TypeVar("T")
 async def fetch(context: Context, effect: effects.Fetch) -> None:
     """Carry out a Fetch, and tell the machine what came of it."""
     announcement, source = effect.announcement, effect.source
-    machine = context.machine
+    machine, wanted = context.machine, (announcement.record, announcement.content)
+    if effect.pushed:
+        context.inbox.expect(source, wanted)
     try:
-        await _fetch(context, announcement, source)
+        await _fetch(context, effect)
     except StorageFull as error:
         context.notes["disk"] = str(error)
         log.warning("fetching waits: %s", error)
@@ -42,6 +48,8 @@ async def fetch(context: Context, effect: effects.Fetch) -> None:
         context.ledger.mark_held(announcement)
         context.unfinished.pop(announcement.author, None)
         context.tell(lambda now: machine.fetched(announcement, source, now))
+    finally:
+        context.inbox.close(source, wanted)
 
 
 class _Unfit(Exception):
@@ -63,27 +71,27 @@ def give_up(context: Context, author: str) -> None:
             context.blobs.remove(digest)
 
 
-async def _fetch(context: Context, announcement: Announcement, source: str) -> None:
-    blobs, author = context.blobs, announcement.author
+async def _fetch(context: Context, effect: effects.Fetch) -> None:
+    blobs, announcement, author = context.blobs, effect.announcement, effect.announcement.author
     if context.unfinished.get(author, announcement) != announcement:
         await context.in_thread(give_up, context, author)
     context.unfinished[author] = announcement
-    artifact = await _record(context, announcement, source)
+    artifact = await _record(context, effect)
+    context.inbox.close(effect.source, [announcement.record])  # it may have been here already
     if blobs.keep(artifact.digest):
         return
     incoming = await context.in_thread(blobs.receive, artifact)
     try:
-        await _somewhere(context, source, lambda address: context.client.fetch(
-            source, address, artifact.digest, artifact.size, incoming, incoming.rewind()
-        ))  # fmt: skip
+        await _weights(context, effect, artifact, incoming)
     except BaseException:
         await context.in_thread(incoming.abort)
         raise
     await context.in_thread(incoming.commit)
 
 
-async def _record(context: Context, announcement: Announcement, source: str) -> Artifact:
+async def _record(context: Context, effect: effects.Fetch) -> Artifact:
     """The weights' artifact, once the record says what the announcement and the agreement say."""
+    announcement = effect.announcement
     schema = context.lab.learner.schema
     if announcement.schema != schema.digest:
         raise _Unfit("schema")
@@ -92,9 +100,7 @@ async def _record(context: Context, announcement: Announcement, source: str) -> 
     except ValueError:
         raise _Unfit("record") from None  # it names bytes that are here, and claims another size
     except KeyError:
-        data = await _somewhere(context, source, lambda address: context.client.fetch_small(
-            source, address, announcement.record, announcement.record_size
-        ))  # fmt: skip
+        data = await _whole(context, effect, announcement.record, announcement.record_size)
     try:
         artifact = decode_record(data).weights
     except BadMessage:
@@ -105,7 +111,38 @@ async def _record(context: Context, announcement: Announcement, source: str) -> 
     return artifact
 
 
-async def _somewhere(context: Context, source: str, attempt: Callable[[str], Awaitable[T]]) -> T:
+async def _whole(context: Context, effect: effects.Fetch, record: str, size: int) -> bytes:
+    if effect.pushed:
+        return await context.inbox.take_small(effect.source, record, size, context.machine.policy.ask_deadline)
+    return await somewhere(
+        context, effect.source, lambda address: context.client.fetch_small(effect.source, address, record, size)
+    )
+
+
+async def _weights(context: Context, effect: effects.Fetch, artifact: Artifact, incoming: Incoming) -> None:
+    source, digest, size = effect.source, artifact.digest, artifact.size
+    if effect.pushed:
+        sink = _After(incoming, incoming.rewind())
+        await context.inbox.take(source, digest, size, sink, context.machine.policy.ask_deadline)
+    else:
+        await somewhere(context, source, lambda address: context.client.fetch(
+            source, address, digest, size, incoming, incoming.rewind()
+        ))  # fmt: skip
+
+
+class _After:
+    """The sink of a blob that is sent from its beginning, though its first `skip` bytes are here."""
+
+    def __init__(self, sink: Incoming, skip: int) -> None:
+        self._sink, self._skip = sink, skip
+
+    def write(self, data: memoryview) -> None:
+        here = min(self._skip, len(data))
+        self._skip -= here
+        self._sink.write(data[here:])
+
+
+async def somewhere(context: Context, source: str, attempt: Callable[[str], Awaitable[T]]) -> T:
     """The attempt at the first of the source's addresses that answers."""
     contact = context.machine.contacts.of.get(source)
     trouble: RemoteError = Unreachable("no address known")

@@ -89,7 +89,8 @@ class Node:
         board = Board(lab.state.tensorboard)
         self._exit.callback(board.close)
         self.context = context = Context(
-            lab, machine, blobs, ledger, client, self.pump, pending, board, conduct, self._part
+            lab, machine, blobs, ledger, client, self.pump, pending, board, conduct, part=self._part,
+            pace=lambda peer, size: self.server.pace.sent(peer, size),
         )  # fmt: skip
         self._exit.callback(context.worker.shutdown)
         if own:
@@ -98,7 +99,7 @@ class Node:
         self._dispatch = Dispatch(context, self.serving, self._spawn)
         rate = lab.peer.serve_mib_per_second
         self.server = await self._exit.enter_async_context(Server(
-            lab.identity, self.serving, lab.peer.listen, conduct=conduct,
+            lab.identity, self.serving, lab.peer.listen, conduct=conduct, inbox=context.inbox,
             bytes_per_second=rate * 2**20 if rate is not None else None,
         ))  # fmt: skip
         self.listening = str(self.server.address)

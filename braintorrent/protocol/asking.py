@@ -5,7 +5,9 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from braintorrent.protocol.judging import may_fetch
 from braintorrent.protocol.messages import MAX_HOLDS, MAX_TOLD, Announcement, AskMessage, TellMessage
+from braintorrent.protocol.steps import Step
 
 if TYPE_CHECKING:
     from braintorrent.protocol.machine import PeerMachine
@@ -23,7 +25,7 @@ def ask_message(machine: PeerMachine, peer: str) -> AskMessage:
     return AskMessage(machine.newest, holds, bucket, machine.phase, machine.notices.digest)
 
 
-def tell(machine: PeerMachine, message: AskMessage, sender: str) -> TellMessage:
+def tell(machine: PeerMachine, message: AskMessage, sender: str, now: float) -> TellMessage:
     """The answer: at most MAX_TOLD announcements newer than what the asker holds, my own first."""
     told: list[Announcement] = []
     if machine.newest is not None and _newer(machine.newest, message):
@@ -33,19 +35,33 @@ def tell(machine: PeerMachine, message: AskMessage, sender: str) -> TellMessage:
     past = entries[sender].held if sender in entries else None
     if past is not None and (message.newest is None or past.version > message.newest.version):
         told.append(past)
-    held = (entries[author].held for author in machine.table.buckets.inside(message.bucket) if author != sender)
-    others = [a for a in held if a is not None and _newer(a, message)]
+    others = [
+        held
+        for author in machine.table.buckets.inside(message.bucket)
+        if (held := entries[author].held) is not None and author != sender and _newer(held, message)
+    ]
     room = MAX_TOLD - len(told)
     told.extend(others if len(others) <= room else machine.rng.sample(others, room))
     notices = machine.notices.drawn(machine.rng) if message.notices != machine.notices.digest else ()
     return TellMessage(
-        tuple(told), machine.phase, _settled(machine, message, sender), _addresses(machine, sender), notices=notices
-    )
+        tuple(told), machine.phase, _settled(machine, message, sender), _addresses(machine, sender),
+        _wants(machine, sender, now), notices,
+    )  # fmt: skip
 
 
 def _newer(announcement: Announcement, message: AskMessage) -> bool:
     held = message.holds.get(announcement.author)
     return held is None or announcement.version > held
+
+
+def _wants(machine: PeerMachine, sender: str, now: float) -> tuple[str, ...]:
+    """What the asker, which cannot be dialled, is to push: of each model the record, then the weights."""
+    if not may_fetch(machine, now):
+        return ()
+    wanted = machine.fetches.ask_for(sender, now, everyone=machine.step is Step.LINGERING)
+    for fetch in wanted:
+        machine.emit(fetch)
+    return tuple(digest for f in wanted for digest in (f.announcement.record, f.announcement.content))
 
 
 def _settled(machine: PeerMachine, message: AskMessage, sender: str) -> bool:

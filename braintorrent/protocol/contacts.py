@@ -13,6 +13,8 @@ from braintorrent.protocol.version import NOTHING, Version
 NEVER = float("inf")
 MAX_ADDRESSES_EACH = 8  # of one peer: enough for two networks in two address families
 ABSENT_FAILURES = 3  # asks failed in a row, after which a peer long silent is not counted as present
+MISSED = 3  # asks to a peer that failed though it was heard between them, after which it is known only to call
+RECENT = 86400.0  # seconds since a peer was heard, for which it is looked for often: a cut may last a night
 
 
 @dataclass(slots=True)
@@ -26,8 +28,10 @@ class Contact:
     again: bool = False  # ask once more when the ask in flight returns
     heard: float = -NEVER  # last proof of life: an answer or an ask
     answered: float = -NEVER
+    began: float = -NEVER  # the last ask
     attempted: float = -NEVER  # last ask that ended, well or not
     failures: int = 0
+    missed: int = 0  # asks that failed since one was answered, though it was heard from since the ask before
     phase: str = ""  # as it last said; "" before it spoke
     carried: Version = NOTHING  # my newest version in the ask in flight
     settled: Version = NOTHING  # with this newest version of mine it lacked nothing that I hold
@@ -42,6 +46,16 @@ class Contact:
     def works(self) -> bool:
         """Whether the last ask was answered."""
         return self.answered > -NEVER and self.failures == 0
+
+    @property
+    def calls_only(self) -> bool:
+        """Whether it is heard, and answers at no address: it dials out, and nobody can dial it."""
+        return self.heard > -NEVER and (not self.addresses or self.missed >= (MISSED if self.answered > -NEVER else 1))
+
+    @property
+    def dialable(self) -> bool:
+        """Whether bytes may be fetched from it at any moment."""
+        return bool(self.addresses) and self.failures == 0 and not self.calls_only
 
 
 class Contacts:
@@ -100,18 +114,36 @@ class Contacts:
             self._soon(peer, now)
 
     def heard_from(self, peer: str, phase: str, now: float) -> Contact:
-        """It asked or answered: it is alive, so any back-off ends."""
+        """It asked or answered: it is alive, so any back-off ends, but of one that only ever calls."""
         contact = self.contact(peer)
-        back = contact.failures > 0 or contact.phase == "leaving"
-        contact.heard, contact.phase, contact.failures = now, phase, 0
+        missing, back = self._is_missing(contact, now), contact.failures > 0 or contact.phase == "leaving"
+        contact.heard, contact.phase = now, phase
+        if missing:
+            self._look_around(now)
+        if contact.calls_only:
+            return contact
+        contact.failures = 0
         if back and phase != "leaving":
             self._soon(peer, now)
         return contact
 
+    def _is_missing(self, contact: Contact, now: float) -> bool:
+        """Whether it was here, and went without a word."""
+        heard = contact.heard > -NEVER and contact.phase != "leaving"
+        return heard and contact.failures > 0 and not self.is_present(contact, now)
+
+    def _look_around(self, now: float) -> None:
+        """Somebody missing is back: perhaps it was the network, and the others are back, too."""
+        if self.policy.fanout is None:
+            for peer, contact in self.of.items():
+                if not contact.asking and self._is_missing(contact, now):
+                    self._at(peer, min(contact.next_ask, now))
+
     def succeeded(self, peer: str, phase: str, now: float) -> Contact:
         """It answered an ask."""
-        contact = self.heard_from(peer, phase, now)
-        contact.answered, contact.problem = now, ""
+        contact = self.contact(peer)
+        contact.answered, contact.missed, contact.problem = now, 0, ""
+        self.heard_from(peer, phase, now)
         # The jitter keeps labs that started together from asking in step for ever.
         all_of_them = self.policy.fanout is None
         self._ended(peer, now, self.policy.ask_every * self.rng.uniform(0.9, 1.1) if all_of_them else NEVER)
@@ -121,9 +153,14 @@ class Contacts:
         """An ask failed: back off exponentially, so a dead peer costs next to nothing."""
         contact = self.contact(peer)
         contact.failures += 1
+        contact.missed += contact.heard > contact.attempted
         contact.problem, contact.again = problem, False
-        wait = min(self.policy.ask_every * 2 ** min(contact.failures - 1, 16), self.policy.max_backoff)
-        self._ended(peer, now, wait * self.rng.uniform(0.9, 1.1))
+        wait = self.policy.backoff(contact.failures) * self.rng.uniform(0.9, 1.1)
+        looked_for = contact.phase != "leaving" and now - contact.heard <= RECENT and not contact.calls_only
+        if self.policy.fanout is None and looked_for:
+            # Counted from when the ask began: into a cut network it fails only at its deadline.
+            wait = min(wait, max(self.policy.ask_every / 2, contact.began + 2 * self.policy.ask_every - now))
+        self._ended(peer, now, wait)
 
     def _ended(self, peer: str, now: float, wait: float) -> None:
         contact = self.of[peer]
@@ -163,7 +200,7 @@ class Contacts:
         """Peers to ask now; each is marked as being asked."""
         fanout = self.policy.fanout
         if fanout is not None and now >= self.next_round:
-            idle = [peer for peer in self._names if self.of[peer].idle]
+            idle = [peer for peer, contact in self.of.items() if contact.idle]
             for peer in self.rng.sample(idle, min(fanout, len(idle))):
                 self._at(peer, now)
             if idle:  # else the round is held as soon as somebody can be asked
@@ -172,7 +209,7 @@ class Contacts:
             when, peer = heappop(self._schedule)
             if self._valid(when, peer):
                 contact = self.of[peer]
-                contact.asking, contact.next_ask = True, NEVER
+                contact.asking, contact.next_ask, contact.began = True, NEVER, now
                 yield peer
 
     def _valid(self, when: float, peer: str) -> bool:
@@ -187,7 +224,8 @@ class Contacts:
         silence = now - contact.heard
         if silence > self.policy.absent_after and self.policy.fanout is not None:
             turn = max(1.0, len(self.of) / self.policy.fanout)
-            silence = silence / turn if contact.failures < ABSENT_FAILURES else NEVER
+            gone = contact.failures >= ABSENT_FAILURES and contact.missed < MISSED
+            silence = NEVER if gone else silence / turn
         return silence <= self.policy.absent_after and contact.phase != "leaving"
 
     def present(self, now: float) -> list[str]:

@@ -19,10 +19,22 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Get record and weights of `announcement` from `source`, verify and store; answer with machine.fetched."""
+    """Get record and weights of `announcement` from `source`, verify and store; answer with machine.fetched.
+
+    pushed: `source` cannot be dialled. The answer to its ask says what is wanted; wait for it to send that.
+    """
 
     announcement: Announcement
     source: str
+    pushed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """`peer` cannot dial this one and wants these blobs: send them in this order; answer with machine.pushed."""
+
+    peer: str
+    digests: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,4 +109,4 @@ class Leave:
     reason: str
 
 
-Effect = Ask | Fetch | Merge | Train | Publish | Forget | Quarantine | Heard | Halt | Leave
+Effect = Ask | Fetch | Push | Merge | Train | Publish | Forget | Quarantine | Heard | Halt | Leave

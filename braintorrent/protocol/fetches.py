@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from random import Random
 
 from braintorrent.protocol.contacts import NEVER, Contacts
@@ -40,9 +41,8 @@ class Fetches:
         lines = self.policy.max_fetches - len(self.flying)
         if not self.table.offered or lines <= 0 or now < self.paused_until:
             return
-        wanted = [author for author in self._allowed(everyone) if author not in self.flying]
         room = NEVER if everyone else self._room()
-        for author in self._drawn(wanted):  # by lot: with more authors than room, everyone gets a turn
+        for author in self._by_lot(now, everyone):
             takes = author not in self.table.fresh
             choice = self._choice(author, now) if room > 0 or not takes else None
             if choice is None:
@@ -52,13 +52,50 @@ class Fetches:
             self.flying[author] = offer.announcement
             yield Fetch(offer.announcement, source)
             lines -= 1
-            if lines == 0:
+            if lines == 0 or (takes and room <= 0):  # whoever is left waits for room
                 return
+
+    def ask_for(self, caller: str, now: float, *, everyone: bool = False) -> list[Fetch]:
+        """Begin what only `caller`, which asks and cannot be dialled, can give: it is to push that."""
+        if not (self.contacts.of[caller].calls_only and self.table.offered) or now < self.paused_until:
+            return []
+        wanted = []
+        for author in self._allowed(everyone):
+            offer = self._only_from(caller, author, now)
+            if offer is None or author in self.flying or len(self.flying) >= self.policy.max_fetches:
+                continue
+            if everyone or author in self.table.fresh or self._room() > 0:
+                self.flying[author] = offer.announcement
+                wanted.append(Fetch(offer.announcement, caller, pushed=True))
+        return wanted
+
+    def _only_from(self, caller: str, author: str, now: float) -> Offer | None:
+        """The newest offer of `author`, if `caller` can give it and nobody who can be dialled can."""
+        offer = self.table.offers(author)[0]
+        mine = caller in offer.sources and self._avoided(offer, caller).until <= now
+        return offer if mine and self._source(offer, now) is None else None
+
+    def _by_lot(self, now: float, everyone: bool) -> Iterator[str]:
+        """With more authors than room, everyone gets a turn; first who lately spoke for itself.
+
+        What others tell of may be long superseded: merging that, a federation of many labs with little room each
+        would learn of itself by its past.
+        """
+        allowed = self._allowed(everyone)
+        since = now - self.policy.ask_every
+        said = reversed(self.table.said) if allowed else ()
+        lately = dict.fromkeys(takewhile(lambda author: self._heard(author) >= since, said))
+        yield from self._drawn([author for author in lately if author not in self.flying])
+        yield from self._drawn([author for author in allowed if author not in lately and author not in self.flying])
+
+    def _heard(self, author: str) -> float:
+        contact = self.contacts.of.get(author)
+        return -NEVER if contact is None else contact.heard
 
     def _drawn(self, authors: list[str]) -> Iterator[str]:
         """The authors in random order, drawn only as far as needed (Fisher-Yates)."""
         for index in range(len(authors)):
-            drawn = self.rng.randrange(index, len(authors))
+            drawn = index + int(self.rng.random() * (len(authors) - index))
             authors[index], authors[drawn] = authors[drawn], authors[index]
             yield authors[index]
 
@@ -66,7 +103,7 @@ class Fetches:
         """How many more models may be in hand for the next merge."""
         return self.policy.max_merge - len(self.table.fresh.keys() | self.flying.keys())
 
-    def _allowed(self, everyone: bool) -> Iterator[str]:
+    def _allowed(self, everyone: bool) -> Collection[str]:
         """Authors with offers that there is room for.
 
         A newer version of a model in hand takes no room, but while others wait for room it waits too: else
@@ -74,7 +111,7 @@ class Fetches:
         """
         fresh, offered = self.table.fresh, self.table.offered
         room = everyone or self._room() > 0 or all(author in fresh for author in offered)
-        return iter(offered if room else ())
+        return offered if room else ()
 
     def _choice(self, author: str, now: float) -> tuple[Offer, str] | None:
         """The newest offer that somebody can give, and who."""
@@ -86,8 +123,7 @@ class Fetches:
         possible = []
         for peer in offer.sources:
             contact = self.contacts.of.get(peer)
-            dialable = contact is not None and contact.addresses and contact.failures == 0
-            if dialable and self._avoided(offer, peer).until <= now:
+            if contact is not None and contact.dialable and self._avoided(offer, peer).until <= now:
                 possible.append(peer)
         author = offer.announcement.author
         return author if author in possible else self.rng.choice(possible) if possible else None
@@ -101,11 +137,9 @@ class Fetches:
 
     def failed(self, announcement: Announcement, source: str, now: float) -> None:
         """That source did not give the bytes: try another, and this one again later, and ever later."""
-        longest = self.policy.max_backoff
-        self.avoid = {k: a for k, a in self.avoid.items() if now < a.until + longest}
+        self.avoid = {k: a for k, a in self.avoid.items() if now < a.until + self.policy.max_backoff}
         failures = self.avoid.get((announcement.content, source), Avoided()).failures + 1
-        wait = min(self.policy.ask_every * 2 ** min(failures - 1, 16), longest)
-        self.avoid[announcement.content, source] = Avoided(failures, now + wait)
+        self.avoid[announcement.content, source] = Avoided(failures, now + self.policy.backoff(failures))
 
     def next_deadline(self, now: float) -> float:
         """When something held back may begin."""

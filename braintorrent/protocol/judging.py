@@ -35,6 +35,12 @@ def _patience_ends(machine: PeerMachine) -> float:
     return machine.deadline + machine.policy.alone_after + machine.policy.ask_deadline
 
 
+def may_fetch(machine: PeerMachine, now: float) -> bool:
+    """Whether fetches may begin: one that stops looking for a model waits for what is under way, and no more."""
+    late = machine.step is Step.SEEKING and now >= machine.deadline
+    return not (late or machine.stopping or machine.step is Step.LEFT)
+
+
 def own_deadline(machine: PeerMachine) -> float:
     """When the work lane looks again, though nothing happens."""
     now, deadline = machine.now, machine.deadline

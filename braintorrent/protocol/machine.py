@@ -20,23 +20,23 @@ Two lanes run side by side. Asking and fetching never stop. The work lane goes
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import replace
 from math import isnan
 from random import Random
 
 from braintorrent.errors import RemoteError
 from braintorrent.protocol import effects as want
+from braintorrent.protocol import lane
 from braintorrent.protocol.asking import ask_message, tell
 from braintorrent.protocol.believing import hear, note
 from braintorrent.protocol.contacts import MAX_ADDRESSES_EACH, NEVER, Contacts
 from braintorrent.protocol.fetches import Fetches
-from braintorrent.protocol.judging import all_settled, own_deadline, sought
+from braintorrent.protocol.judging import may_fetch, own_deadline
 from braintorrent.protocol.messages import MAX_ADDRESSES, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.notices import Notice, Notices, answered_for
 from braintorrent.protocol.policy import Policy
+from braintorrent.protocol.pushes import Pushes
 from braintorrent.protocol.steps import PHASE, Restored, Step
 from braintorrent.protocol.table import Table
-from braintorrent.protocol.version import Version
 
 
 class PeerMachine:
@@ -52,6 +52,7 @@ class PeerMachine:
         self.notices = Notices()
         self.contacts = Contacts(policy, rng)
         self.fetches = Fetches(policy, rng, self.table, self.contacts)
+        self.pushes = Pushes(policy.max_fetches)
         self.started, self.now = now, now
         # Only a newcomer needs a model to begin with; who has one looks around for a moment and goes on.
         look = policy.alone_after if self.newest is None else min(policy.ask_every, policy.alone_after)
@@ -66,9 +67,9 @@ class PeerMachine:
         self._wants: list[want.Effect] = []
         self._strike_off()
         if restored.resume:
-            self._train(now)
-        elif self.newest is not None and self.newest.final and self._stop_rule(self.newest.version.counter, now):
-            self._linger(now)
+            lane.train(self, now)
+        elif self.newest is not None and self.newest.final and lane.stop_rule(self, self.newest.version.counter, now):
+            lane.linger(self, now)
         self._advance(now)
 
     # ------------------------------------------------------------- what the shell asks for
@@ -110,7 +111,7 @@ class PeerMachine:
         contact = self.contacts.heard_from(sender, message.phase, now)
         if message.newest is not None:
             note(self, message.newest, sender)
-        reply = tell(self, message, sender)
+        reply = tell(self, message, sender, now)
         if self.newest is not None and not reply.announcements:
             contact.settled = self.newest.version
         self._advance(now)
@@ -130,10 +131,16 @@ class PeerMachine:
                 note(self, announcement, peer)
             for notice in reply.notices:
                 hear(self, notice, peer)
+            self.pushes.want(peer, reply.wants)
             for other, addresses in list(reply.addresses.items())[:MAX_ADDRESSES]:
                 if other in self.roster and other != self.me:
                     for address in addresses[:MAX_ADDRESSES_EACH]:
                         self.contacts.sighted(other, address, now, gossip=True)
+        self._advance(now)
+
+    def pushed(self, peer: str, now: float) -> None:
+        """A Push effect ended, well or not: it is for `peer` to say what it still wants."""
+        self.pushes.ended(peer)
         self._advance(now)
 
     def fetched(self, announcement: Announcement, source: str, now: float) -> None:
@@ -200,6 +207,7 @@ class PeerMachine:
         self.notices.keep_of(self.roster)
         for peer in [p for p in self.contacts.of if p not in self.roster]:
             self.contacts.remove(peer)
+            self.pushes.forget(peer)
         for author in [a for a in self.table.entries if a not in self.roster]:
             held = self.table.remove(author)
             if held is not None:
@@ -216,39 +224,24 @@ class PeerMachine:
         worse: authors whose merge did worse here and was undone; passed: authors left out by a method that looks at
         everyone, or for whom their models contain, until they have newer ones or the roster changes.
         """
-        merging, self.merging = self.merging, {}
-        here = {author: a for author, a in merging.items() if author in self.table.entries}
-        for author in here.keys() & set(included):
-            self.table.merge(here[author])
-        for author in here.keys() & skipped.keys():
-            self.table.refuse(here[author], skipped[author])
-        for author in here.keys() & set(worse):
-            self.table.set_aside(here[author])
-        for author in here.keys() & set(passed):
-            self.table.pass_over(here[author])
-        for author, announcement in merging.items():
-            if author not in here or self.table.entries[author].held != announcement:
-                self.drop(announcement)  # superseded, refused or struck off meanwhile
+        lane.conclude(self, included, skipped, worse, passed)
         if self.step is Step.CLOSING:
-            self._leave(now, "finished")
+            lane.leave(self, now, "finished")
         elif self.stopping:
-            self._leave(now, "stopped")
+            lane.leave(self, now, "stopped")
         else:
-            self._train(now)
+            lane.train(self, now)
         self._advance(now)
 
     def trained(self, complete: bool, score: float | None, now: float) -> None:
         """The Train effect ended. `score`: on own validation cases, larger is better; None or NaN if unknown."""
         if not complete:
-            self._leave(now, "stopped")
+            lane.leave(self, now, "stopped")
             return
         if score is not None and not isnan(score):
             better = self.best is None or score > self.best
             self.best, self.since_best = (score, 0) if better else (self.best, self.since_best + 1)
-        counter = self.counter + 1
-        self.pending = want.Publish(Version(self.incarnation, counter), self._stop_rule(counter, now))
-        self._enter(Step.PUBLISHING, now, NEVER)
-        self.emit(self.pending)
+        lane.publish(self, now)
         self._advance(now)
 
     def published(self, announcement: Announcement | None, now: float) -> None:
@@ -257,20 +250,18 @@ class PeerMachine:
             self.deadline = now + self.policy.storage_retry
             self.fetches.paused_until = NEVER  # else they would take the room that is made
             if self.stopping:
-                self._leave(now, "stopped")
+                lane.leave(self, now, "stopped")
             else:
                 self.give_up(now)
             return
         self.newest, self.pending, self.fetches.paused_until = announcement, None, now
         self.contacts.ask_all_now(now)  # an Ask carries my newest announcement: asking is announcing
         if self.stopping:
-            self._leave(now, "stopped")
+            lane.leave(self, now, "stopped")
         elif announcement.final:
-            self._linger(now)
+            lane.linger(self, now)
         else:
-            self._enter(Step.READY, now, now + self.policy.patience)
-            mean = self.policy.mean_interval
-            self.wake = now if mean is None else now + self.rng.expovariate(1 / mean)
+            lane.rest(self, now)
         self._advance(now)
 
     def stop(self, now: float) -> None:
@@ -282,42 +273,34 @@ class PeerMachine:
         if self.step in (Step.TRAINING, Step.CLOSING):
             self.emit(want.Halt())
         elif waiting or self.step in (Step.SEEKING, Step.READY, Step.LINGERING):
-            self._leave(now, "stopped")
+            lane.leave(self, now, "stopped")
 
     def tick(self, now: float) -> None:
         """A deadline passed."""
         self._advance(now)
 
-    # ------------------------------------------------------------- transitions
+    # ------------------------------------------------------------- what follows
 
     def _advance(self, now: float) -> None:
         self.now = now
         if self.step is Step.LEFT or self.stopping:
             return
-        if self.step is Step.SEEKING and sought(self, now):
-            self._begin(now)
-        elif self.step is Step.READY and now >= self.wake:
-            self._merge_or_train(now)
-        elif self.step is Step.PUBLISHING and now >= self.deadline and self.pending is not None:
-            self.deadline = NEVER
-            version = Version(self.incarnation, self.counter + 1)  # others may have spoken of a later life meanwhile
-            self.pending = replace(self.pending, version=version)
-            self.emit(self.pending)
-        elif self.step is Step.LINGERING and (now >= self.deadline or all_settled(self, now)):
-            self._close(now)
-        late = self.step is Step.SEEKING and now >= self.deadline  # it waits for what is under way, and no more
-        if not (late or self.stopping):
+        lane.go_on(self, now)
+        if may_fetch(self, now):
             for fetch in self.fetches.start(now, everyone=self.step is Step.LINGERING):
                 self.emit(fetch)
+        for push in self.pushes.start():
+            self.emit(push)
         for peer in self.contacts.due(now):
-            self._ask(peer)
+            self.ask(peer)
 
     def emit(self, effect: want.Effect) -> None:
         """Want this done. After the end nothing is."""
         if self.step is not Step.LEFT:
             self._wants.append(effect)
 
-    def _ask(self, peer: str) -> None:
+    def ask(self, peer: str) -> None:
+        """Who knows something newer? And this is my newest."""
         if self.newest is not None:
             self.contacts.of[peer].carried = self.newest.version
         self.emit(want.Ask(peer, ask_message(self, peer)))
@@ -326,62 +309,3 @@ class PeerMachine:
         """Nobody needs these bytes, unless a merge is reading them: then it drops them."""
         if self.merging.get(announcement.author) != announcement:
             self.emit(want.Forget(announcement))
-
-    def _begin(self, now: float) -> None:
-        candidates = self._drawn()
-        if self.newest is None and candidates:
-            self._merge(want.Merge(candidates, adopt=True), Step.MERGING, now)
-        elif self.newest is None:
-            self._train(now)
-        else:
-            self._enter(Step.READY, now, now + self.policy.patience)
-            self._merge_or_train(now)
-
-    def _merge_or_train(self, now: float) -> None:
-        below = len(self.table.fresh) < self.policy.quorum
-        if below and now < self.deadline:
-            return
-        candidates = self._drawn()
-        if candidates:
-            self._merge(want.Merge(candidates, below_quorum=below), Step.MERGING, now)
-        else:
-            self._train(now, below_quorum=below)
-
-    def _drawn(self) -> tuple[Announcement, ...]:
-        return self.table.drawn(self.policy.max_merge, self.rng, everyone=self.policy.everyone)
-
-    def _merge(self, merge: want.Merge, step: Step, now: float) -> None:
-        self.merging = {a.author: a for a in merge.candidates}
-        self._enter(step, now, NEVER)
-        self.emit(merge)
-
-    def _train(self, now: float, *, below_quorum: bool = False) -> None:
-        self._enter(Step.TRAINING, now, NEVER)
-        silent = all(c.heard == -NEVER for c in self.contacts.of.values()) and not self.table.newest_held()
-        self.emit(want.Train(silent and self.started < now and self.looked <= now, below_quorum))
-
-    def _linger(self, now: float) -> None:
-        self.table.want_all()  # the last merge takes everyone
-        self._enter(Step.LINGERING, now, now + self.policy.linger)
-
-    def _close(self, now: float) -> None:
-        """The last act: one more merge, with the newest of everyone, no training after it."""
-        everyone = tuple(self.table.newest_held())
-        if everyone:
-            self._merge(want.Merge(everyone, last=True), Step.CLOSING, now)
-        else:
-            self._leave(now, "finished")
-
-    def _leave(self, now: float, reason: str) -> None:
-        self.stopping = True  # so that the farewell says "leaving"
-        for peer in self.contacts.present(now):
-            if self.contacts.of[peer].addresses:
-                self._ask(peer)
-        self.emit(want.Leave(reason))
-        self._enter(Step.LEFT, now, NEVER)
-
-    def _enter(self, step: Step, now: float, deadline: float) -> None:
-        self.step, self.entered, self.deadline = step, now, deadline
-
-    def _stop_rule(self, counter: int, now: float) -> bool:
-        return self.policy.stop.met(counter, self.elapsed + now - self.started, self.best, self.since_best)

@@ -64,7 +64,7 @@ class TellMessage:
 
     settled: the teller lacks nothing that the asker published last or says it holds (refused is not lacking).
     addresses: peer id -> "host:port" hints for peers the teller has talked to.
-    wants: digests the teller would like pushed, from a peer it cannot dial (reserved, empty today).
+    wants: digests the asker, which the teller cannot dial, is to send: of each model the record, then the weights.
     notices: some that the teller holds, where the asker does not hold the same ones.
     """
 

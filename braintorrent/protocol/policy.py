@@ -43,6 +43,10 @@ class Policy:
     storage_retry: float = 10.0  # before trying a full disk again
     max_backoff: float = 300.0  # an absent peer is asked, and a failing source tried, at least this often
 
+    def backoff(self, failures: int) -> float:
+        """Seconds to leave alone what failed so many times in a row: `ask_every` at first, then ever longer."""
+        return min(self.ask_every * 2.0 ** min(failures - 1, 16), self.max_backoff)
+
     @property
     def absent_after(self) -> float:
         """Silence after which a peer is not counted as present: three asks and one deadline."""

@@ -6,13 +6,16 @@ Invariants, for each author:
     a quarantined incarnation is never wanted, a candidate, or told to others
     `offered` and `fresh` name exactly the authors with offers, and those with a candidate: events are
     frequent and authors many, so nothing that happens at every event may look at every line
+
+Most lines hold one offer and nothing else, so a line is small: what it may hold is replaced rather than grown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
+from types import MappingProxyType
 from typing import TypeVar
 
 from braintorrent.protocol.buckets import Buckets
@@ -26,6 +29,7 @@ MAX_SOURCES = 16
 MAX_QUARANTINED = 64  # incarnations per author, after which nothing of it is believed any more
 
 _V = TypeVar("_V")
+_NONE: Mapping[Version, str] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -33,29 +37,27 @@ class Offer:
     """A version not held yet, and the peers that said they can serve it."""
 
     announcement: Announcement
-    sources: list[str]
+    sources: tuple[str, ...]
 
 
 @dataclass(slots=True)
 class Entry:
     """One author's line in the table."""
 
-    offers: dict[Version, Offer] = field(default_factory=dict)
+    offers: tuple[Offer, ...] = ()  # newest first
     held: Announcement | None = None
     merged: Version = NOTHING
     worse: Version = NOTHING  # a merge with it did worse here and was undone: no candidate again until it is newer
     passed: Version = NOTHING  # a merge looked at it and left it out for the time being: nothing newer any more
-    refused: dict[Version, str] = field(default_factory=dict)
-    quarantined: set[int] = field(default_factory=set)
+    refused: Mapping[Version, str] = field(default_factory=lambda: _NONE)
+    quarantined: frozenset[int] = frozenset()
     seen: dict[Version, Announcement] = field(default_factory=dict)
     given_up: Version = NOTHING  # merged, and given up for room on this disk: not fetched again
 
     @property
     def known(self) -> Announcement | None:
         """The newest announcement heard of and not refused, held or not."""
-        if self.offers:
-            return self.offers[max(self.offers)].announcement
-        return self.held
+        return self.offers[0].announcement if self.offers else self.held
 
     @property
     def considered(self) -> Version:
@@ -70,9 +72,14 @@ class Entry:
         """Whether nothing of this life of the author is believed."""
         return incarnation in self.quarantined or len(self.quarantined) >= MAX_QUARANTINED
 
+    def outdate(self, version: Version) -> None:
+        """Nothing offered is wanted unless it is newer than this."""
+        self.offers = tuple(o for o in self.offers if o.announcement.version > version)
+
     def lacks(self, version: Version) -> bool:
         """Whether this version would be worth fetching: usable, newer than held or given up, not older than merged."""
-        newer = version > self.given_up and (self.held is None or version > self.held.version)
+        held = self.held
+        newer = version > self.given_up and (held is None or version > held.version)
         return newer and version >= self.merged and self.usable(version)
 
 
@@ -91,49 +98,56 @@ class Table:
         self.entries: dict[str, Entry] = {} if entries is None else entries
         self.buckets = Buckets(self.entries)
         self.offered: dict[str, None] = {}  # as sets, in an order that does not hang on hashing
+        self.said: dict[str, None] = {}  # those of them who offered it themselves, the last to do so last
         self.fresh: dict[str, None] = {}
         for author, entry in self.entries.items():
             self._index(author, entry)
 
     def entry(self, author: str) -> Entry:
         """The author's line, made if absent."""
-        if author not in self.entries:
-            self.entries[author] = Entry()
+        entry = self.entries.get(author)
+        if entry is None:
+            entry = self.entries[author] = Entry()
             self.buckets.add(author)
-        return self.entries[author]
+        return entry
 
     def remove(self, author: str) -> Announcement | None:
         """Forget all about an author. Returns what was held of it."""
         entry = self.entries.pop(author)
         self.buckets.remove(author)
-        self.offered.pop(author, None)
-        self.fresh.pop(author, None)
+        for index in (self.offered, self.said, self.fresh):
+            index.pop(author, None)
         return entry.held
 
     def _index(self, author: str, entry: Entry) -> None:
         _file(self.offered, author, bool(entry.offers))
+        if not entry.offers:
+            self.said.pop(author, None)
         _file(self.fresh, author, entry.held is not None and entry.held.version > entry.considered)
 
     def note(self, announcement: Announcement, source: str) -> Equivocation | None:
         """`source` offers this version. Equivocation if it contradicts what was seen of the same version."""
-        entry, version = self.entry(announcement.author), announcement.version
+        author, version = announcement.author, announcement.version
+        entry = self.entry(author)
         if entry.spoiled(version.incarnation):
             return None
         before = entry.seen.get(version)
-        if before is not None and before.content != announcement.content:
-            self.quarantine(announcement.author, version.incarnation)
+        if before is None:
+            _remember(entry.seen, version, announcement, MAX_SEEN)
+        elif before.content != announcement.content:
+            self.quarantine(author, version.incarnation)
             return Equivocation(before, announcement)
-        _remember(entry.seen, version, announcement, MAX_SEEN)
         if not entry.lacks(version):
             return None
-        offer = entry.offers.setdefault(version, Offer(announcement, []))
-        if source not in offer.sources:
-            offer.sources.append(source)
-        if len(offer.sources) > MAX_SOURCES:  # the first to offer may be long gone; the author is the best source
-            del offer.sources[1 if offer.sources[0] == announcement.author else 0]
-        if len(entry.offers) > MAX_OFFERS:
-            del entry.offers[min(entry.offers)]
-        self._index(announcement.author, entry)
+        if source == author:
+            self.said.pop(author, None)
+            self.said[author] = None
+        for offer in entry.offers:
+            if offer.announcement.version == version:
+                _offered_by(offer, source)
+                return None
+        entry.offers = _with(Offer(announcement, (source,)), entry.offers)
+        self.offered[author] = None
         return None
 
     def hold(self, announcement: Announcement) -> Announcement | None:
@@ -144,7 +158,7 @@ class Table:
         if not entry.lacks(announcement.version):
             return announcement
         before, entry.held = entry.held, announcement
-        entry.offers = {v: o for v, o in entry.offers.items() if v > announcement.version}
+        entry.outdate(announcement.version)
         _remember(entry.seen, announcement.version, announcement, MAX_SEEN)
         self._index(announcement.author, entry)
         return before
@@ -153,7 +167,7 @@ class Table:
         """It went into one of my merges."""
         entry = self.entry(announcement.author)
         entry.merged = max(entry.merged, announcement.version)
-        entry.offers = {v: o for v, o in entry.offers.items() if v >= entry.merged}
+        entry.offers = tuple(o for o in entry.offers if o.announcement.version >= entry.merged)
         self._index(announcement.author, entry)
 
     def set_aside(self, announcement: Announcement) -> None:
@@ -177,8 +191,10 @@ class Table:
     def refuse(self, announcement: Announcement, reason: str) -> None:
         """Never fetch or merge this version; `reason` is kept."""
         entry, version = self.entry(announcement.author), announcement.version
-        _remember(entry.refused, version, reason, MAX_REFUSED)
-        entry.offers.pop(version, None)
+        refused = dict(entry.refused)
+        _remember(refused, version, reason, MAX_REFUSED)
+        entry.refused = refused
+        entry.offers = tuple(o for o in entry.offers if o.announcement.version != version)
         if entry.held is not None and entry.held.version == version:
             entry.held = None
         self._index(announcement.author, entry)
@@ -196,7 +212,7 @@ class Table:
         """Do without it until its author has a newer one, or `want_all`."""
         entry, version = self.entry(announcement.author), announcement.version
         entry.given_up = max(entry.given_up, version)
-        entry.offers = {v: o for v, o in entry.offers.items() if v > version}
+        entry.outdate(version)
         if entry.held == announcement:
             entry.held = None
         self._index(announcement.author, entry)
@@ -220,8 +236,8 @@ class Table:
     def quarantine(self, author: str, incarnation: int) -> None:
         """Believe nothing more of this life of the author until a person lifts it."""
         entry = self.entry(author)
-        entry.quarantined.add(incarnation)
-        entry.offers = {v: o for v, o in entry.offers.items() if entry.usable(v)}
+        entry.quarantined |= {incarnation}
+        entry.offers = tuple(o for o in entry.offers if entry.usable(o.announcement.version))
         if entry.held is not None and not entry.usable(entry.held.version):
             entry.held = None
         self._index(author, entry)
@@ -231,10 +247,9 @@ class Table:
         entry = self.entries.get(author)
         return entry is None or entry.lacks(version)
 
-    def offers(self, author: str) -> list[Offer]:
+    def offers(self, author: str) -> tuple[Offer, ...]:
         """What is offered of an author and newer than held, newest first."""
-        offers = self.entries[author].offers
-        return [offers[v] for v in sorted(offers, reverse=True)]
+        return self.entries[author].offers
 
     def newest_held(self) -> list[Announcement]:
         """The newest held version of every author, in order of author."""
@@ -263,8 +278,25 @@ class Table:
 
     def holds(self, authors: Iterable[str]) -> dict[str, Version]:
         """What an Ask says about these authors."""
-        entries = ((author, self.entries.get(author)) for author in authors)
-        return {author: e.held.version for author, e in entries if e is not None and e.held is not None}
+        lines = self.entries
+        return {
+            author: held.version
+            for author in authors if (line := lines.get(author)) is not None and (held := line.held) is not None
+        }  # fmt: skip
+
+
+def _with(offer: Offer, offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
+    if not offers:
+        return (offer,)
+    return tuple(sorted((*offers, offer), key=lambda o: o.announcement.version, reverse=True)[:MAX_OFFERS])
+
+
+def _offered_by(offer: Offer, source: str) -> None:
+    if source not in offer.sources:
+        offer.sources = (*offer.sources, source)
+    if len(offer.sources) > MAX_SOURCES:  # the first to offer may be long gone; the author is the best source
+        first = offer.sources[:1] if offer.sources[0] == offer.announcement.author else ()
+        offer.sources = first + offer.sources[len(first) + 1 :]
 
 
 def _file(index: dict[str, None], author: str, belongs: bool) -> None:

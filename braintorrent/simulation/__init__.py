@@ -5,8 +5,8 @@ comes from one seed, so that a trace can be told apart from another by its diges
 """
 
 from braintorrent.simulation.clock import Clock, Trace
-from braintorrent.simulation.network import Link, Network
-from braintorrent.simulation.peer import Disk, Lab, Peer
-from braintorrent.simulation.world import Churn, World
+from braintorrent.simulation.network import Line, Network
+from braintorrent.simulation.run import Run, Series, Spread
+from braintorrent.simulation.world import World
 
-__all__ = ["Churn", "Clock", "Disk", "Lab", "Link", "Network", "Peer", "Trace", "World"]
+__all__ = ["Clock", "Line", "Network", "Run", "Series", "Spread", "Trace", "World"]

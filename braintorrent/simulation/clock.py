@@ -36,6 +36,10 @@ class Clock:
             call(*args)
         self.now = max(self.now, until)
 
+    def clear(self) -> None:
+        """Make none of the calls that are left."""
+        self._heap.clear()
+
 
 @dataclass
 class Trace:

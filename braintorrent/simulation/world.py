@@ -1,61 +1,58 @@
-"""A federation in virtual time: who is there, what fails, and what became of it."""
+"""A federation in virtual time: who is there, what befalls them, and what became of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 
 from braintorrent.protocol.effects import Quarantine
 from braintorrent.protocol.messages import Announcement
-from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.version import Version
 from braintorrent.simulation.clock import Clock, Trace
-from braintorrent.simulation.network import Link, Network
-from braintorrent.simulation.peer import EPOCH_MS, Lab, Peer
+from braintorrent.simulation.learner import labs, method, optimum
+from braintorrent.simulation.network import Line, Network
+from braintorrent.simulation.peer import Peer
+from braintorrent.simulation.scenario import Peer as Special
+from braintorrent.simulation.scenario import Scenario
+from braintorrent.simulation.timeline import Act, timeline
+from braintorrent.simulation.watch import Watch
 
-
-@dataclass(frozen=True)
-class Churn:
-    """Peers come and go until `until`: who is away then still returns, nobody goes any more. Times are seconds."""
-
-    session: float = 300.0  # mean of an exponential
-    absence: float = 60.0  # likewise
-    clean: float = 0.3  # share of goings that are a clean leave, not a crash
-    lost_disk: float = 0.1  # share of returns with nothing but the key
-    old_copy: float = 0.1  # share of returns on a restored backup
-    until: float = float("inf")
+EPOCH_MS = 1_700_000_000_000  # unix time of virtual second 0
 
 
 class World:
-    """`peers` labs, one network, one clock. The same arguments give the same trace, byte for byte.
-
-    lab: Random, index -> Lab. known: addresses a starting peer finds; None means that it and everyone
-    running see each other, as on one local network.
-    """
+    """A scenario's labs, one network, one clock. The same arguments give the same trace, byte for byte."""
 
     federation = "simulated"
 
-    def __init__(
-        self, seed: int, peers: int, policy: Policy, *, link: Link | None = None, churn: Churn | None = None,
-        lab: Callable[[Random, int], Lab] | None = None, known: int | None = None, within: float = 10.0,
-        keep_trace: bool = True,
-    ) -> None:  # fmt: skip
-        self.seed, self.policy, self.churn, self.known = seed, policy, churn, known
+    def __init__(self, scenario: Scenario, seed: int, *, keep_trace: bool = True) -> None:
+        self.scenario, self.seed = scenario, seed
         self.rng = Random(f"{seed}/world")
         self.clock, self.trace = Clock(), Trace(keep=keep_trace)
-        self.network = Network(self.clock, Random(f"{seed}/network"), link or Link())
-        make = lab or varied
-        names = [f"lab{index:05d}" for index in range(peers)]
+        self.network = Network(self.clock, Random(f"{seed}/network"))
+        self.method = method(scenario.method)
+        self.attackers = {attacker.who: attacker for attacker in scenario.attackers}
+        names = [f"lab{index:05d}" for index in range(scenario.peers)]
         self.roster = frozenset(names)
-        self.peers = {name: Peer(name, make(self.rng, index), self) for index, name in enumerate(names)}
+        of = labs(scenario, Random(f"{seed}/labs"))
+        self.start_model = (0.0,) * scenario.learner.dimension  # all start from the same weights
+        self.optimum = optimum(of)
+        self.watch = Watch(self)
+        self.peers: dict[str, Peer] = {}
+        for index, name in enumerate(names):
+            self.network.lines[name] = line = self._line(name, scenario.special.get(index, Special()))
+            self.peers[name] = Peer(index, line, of[index], self)
+        self._of = list(self.peers.values())
         self.asks = 0
         self.gone: set[str] = set()  # these do not start again
         self.contents: dict[tuple[str, Version], str] = {}
         self.conflicts: list[Announcement] = []  # a version published a second time, with another content
         self.equivocations: list[Quarantine] = []
-        for name in names:
-            self.clock.at(within * self.rng.random(), self.start, name)
+        for act in timeline(scenario, seed):
+            self.clock.at(act.at, self.play, act)
+
+    def _line(self, name: str, special: Special) -> Line:
+        closed = frozenset(f"lab{index:05d}" for index in special.closed_to)
+        return Line(name, special.links or self.scenario.links, special.nat, closed)
 
     # ------------------------------------------------------------- running
 
@@ -67,6 +64,18 @@ class World:
     def unix_ms(self) -> int:
         """What a wall clock shows."""
         return EPOCH_MS + round(1000 * self.clock.now)
+
+    @property
+    def push_seconds(self) -> float:
+        """How long a model that somebody is to push is waited for."""
+        lines = [self.scenario.links, *(p.links for p in self.scenario.special.values() if p.links)]
+        slowest = min((rate for line in lines for rate in (line.uplink, line.downlink) if rate), default=1e9)
+        return self.scenario.policy.ask_deadline + 4 * self.scenario.model_bytes / slowest
+
+    @staticmethod
+    def half(name: str) -> bool:
+        """Whether a peer belongs to the half that an equivocator shows its other face."""
+        return int(name[3:]) % 2 == 1
 
     def present(self) -> list[Peer]:
         """Peers that run and have not left."""
@@ -89,52 +98,68 @@ class World:
         if self.contents.setdefault(key, announcement.content) != announcement.content:
             self.conflicts.append(announcement)
 
-    # ------------------------------------------------------------- coming and going
+    def close(self) -> None:
+        """It is over. Nothing points in a circle any more, so that memory returns without a search."""
+        self.peers.clear()
+        self._of.clear()
+        self.clock.clear()
+
+    # ------------------------------------------------------------- what befalls them
+
+    def play(self, act: Act) -> None:
+        """One act of the timeline."""
+        names = [self._of[index].name for index in act.who]
+        if act.what == "part":
+            self.network.part(names)
+        elif act.what == "heal":
+            self.network.heal()
+        else:
+            for name in names:
+                self._befall(self.peers[name], act)
+
+    def _befall(self, peer: Peer, act: Act) -> None:
+        match act.what:
+            case "start":
+                self.start(peer.name)
+            case "leave":
+                self.leave(peer)
+            case "kill":
+                peer.crash()
+            case "lose_disk" if peer.machine is None:
+                peer.lose_disk()
+            case "old_copy" if peer.machine is None:
+                peer.restore_backup()
+            case "pause":
+                peer.pause()
+            case "resume":
+                peer.resume()
+            case "slow":
+                peer.slow = act.factor
 
     def start(self, name: str) -> None:
         """Start a peer that is down, and let discovery do its work."""
-        peer = self.peers[name]
+        peer, known = self.peers[name], self.scenario.known
         if peer.machine is not None or name in self.gone:
             return
-        others = [p.name for p in self.present()]
+        if self.scenario.churn is not None and self.scenario.churn.old_copy:
+            peer.back_up()
+        others = [p.name for p in self.present()] if known is None else self._known(peer, known)
         peer.start()
-        if self.known is not None:
-            others = self.rng.sample(sorted(self.roster - {name}), min(self.known, len(self.roster) - 1))
         for other in others:
             peer.sighted(other)
-            if self.known is None:
+            if known is None:
                 self.peers[other].sighted(name)
-        if self.churn is not None:
-            self.clock.after(self.rng.expovariate(1 / self.churn.session), self._go, name, peer.lives)
+
+    def _known(self, peer: Peer, known: int) -> list[str]:
+        drawn = self.rng.sample(range(len(self._of)), min(known + 1, len(self._of)))
+        return [self._of[index].name for index in drawn if index != peer.index][:known]
+
+    def leave(self, peer: Peer) -> None:
+        """It is asked to end in good order; long after it should be gone, it hangs and is killed."""
+        peer.stop()
+        peer.later(2 * self.scenario.policy.ask_deadline, peer.crash)
 
     def lose(self, name: str) -> None:
         """It crashes and never returns."""
         self.gone.add(name)
         self.peers[name].crash()
-
-    def _go(self, name: str, life: int) -> None:
-        peer, churn = self.peers[name], self.churn
-        if churn is None or self.clock.now >= churn.until or not peer.present or peer.lives != life:
-            return
-        if self.rng.random() < churn.clean:
-            peer.stop()
-            self.clock.after(2 * self.policy.ask_deadline, peer.crash)  # long gone by then, or hung: then killed
-        else:
-            peer.crash()
-        self.clock.after(2 * self.policy.ask_deadline + self.rng.expovariate(1 / churn.absence), self._return, name)
-
-    def _return(self, name: str) -> None:
-        peer, fate = self.peers[name], self.rng.random()
-        if peer.machine is None and self.churn is not None:
-            if fate < self.churn.lost_disk:
-                peer.lose_disk()
-            elif fate < self.churn.lost_disk + self.churn.old_copy:
-                peer.restore_backup()
-            else:
-                peer.backup = peer.disk.copy()
-        self.start(name)
-
-
-def varied(rng: Random, index: int) -> Lab:
-    """Labs that differ in cases, speed and what they would learn alone."""
-    return Lab(samples=rng.randint(5, 50), optimum=rng.gauss(0.0, 1.0), train=rng.uniform(10.0, 30.0))

@@ -104,7 +104,8 @@ def read_standing(rows: Callable[..., list[Any]], me: str) -> dict[str, Entry]:
         entry = entries.setdefault(author, Entry())
         entry.quarantined = entry.quarantined | {incarnation}
     for author, reason, *version in rows(_NEWEST.format("author, reason", "refusal"), MAX_REFUSED):
-        entries.setdefault(author, Entry()).refused[Version(*version)] = reason
+        entry = entries.setdefault(author, Entry())
+        entry.refused = {**entry.refused, Version(*version): reason}
     merged = "SELECT author, incarnation, counter FROM part WHERE reason = '' ORDER BY incarnation, counter"
     for author, *version in rows(merged):
         entries.setdefault(author, Entry()).merged = Version(*version)

@@ -163,6 +163,11 @@ class Ledger:
         query = "SELECT incarnation, counter, unix FROM announcement WHERE own ORDER BY incarnation, counter"
         return [(Version(i, c), unix) for i, c, unix in self._database.rows(query)]
 
+    def arrivals(self) -> list[tuple[Announcement, float]]:
+        """Every version that was ever whole on this disk, own ones too, with the Unix time since when, in order."""
+        rows = self._database.rows("SELECT raw, unix FROM announcement ORDER BY unix")
+        return [(open_announcement(raw), unix) for raw, unix in rows]
+
     def announced(self, author: str, version: Version) -> Announcement | None:
         """What was announced as this version, own or once held; None if it never was here."""
         query = "SELECT raw FROM announcement WHERE author = ? AND incarnation = ? AND counter = ?"

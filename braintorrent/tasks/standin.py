@@ -52,7 +52,7 @@ class Standin:
         self._weights = Weights(self.schema)
         self._x, self._counter = self._weights.view("parameters"), self._weights.view("steps")
         self._counter[...] = 0
-        self._optimum = np.random.default_rng([1, seed]).standard_normal(PATTERN, np.float32)
+        self._optimum = optimum(seed)
         pattern = np.tile(np.random.default_rng([0, start]).standard_normal(PATTERN, np.float32), BLOCK // PATTERN)
         for block in self._blocks():
             block[:] = pattern[: len(block)]
@@ -110,6 +110,11 @@ class Standin:
 
     def _blocks(self) -> list[NDArray[np.float32]]:
         return [self._x[start : start + BLOCK] for start in range(0, self.options.size, BLOCK)]
+
+
+def optimum(seed: int) -> NDArray[np.float32]:
+    """[PATTERN] What a lab of this seed trains towards, again and again."""
+    return np.random.default_rng([1, seed]).standard_normal(PATTERN, np.float32)
 
 
 def _sleep(seconds: float, halt: Callable[[], bool]) -> bool:

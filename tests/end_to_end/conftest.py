@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 import tomli_w
 
+from braintorrent.errors import ConfigError
 from braintorrent.experiments.processes import Processes, introduce
+from braintorrent.experiments.real_lan import Lan
 from braintorrent.node.control import last_status, read_status
 from braintorrent.storage import Ledger, StatePaths
 
@@ -55,7 +57,7 @@ class Federation:
     def words(self, name: str) -> str:
         return self.processes.last_words(self.folders[name], 40)
 
-    @contextmanager
+    @contextlib.contextmanager
     def ledger(self, name: str) -> Iterator[Ledger]:
         with Ledger(StatePaths(self.folders[name]).ledger, read_only=True) as ledger:
             yield ledger
@@ -106,6 +108,17 @@ def federate(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
             if process.poll() is None:
                 process.kill()
             process.wait()
+
+
+@pytest.fixture
+def lan() -> Iterator[Lan]:
+    """Machines of their own on a bridge; skips where they cannot be made."""
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(Lan())
+        except ConfigError as error:
+            pytest.skip(str(error))
+        yield made
 
 
 def braintorrent(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -2,56 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tomli_w
 
+from braintorrent.experiments.real_lan import Lan
 from braintorrent.storage import Ledger, StatePaths
 
 TASK = {"kind": "standin", "size": 2000, "steps": 5, "seconds": 0.2}
 BUDGET = 60.0  # seconds from nothing to the first merge, one training step aside
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
-
-
 @pytest.fixture
-def machine() -> Iterator[Callable[[str], list[str]]]:
-    """machine("192.0.2.1"): the command that runs braintorrent on a new machine of that address; skips without any."""
-    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("network namespaces need Linux, root and iproute2")
-    mark = f"bt{os.getpid()}"
-    hub, made = f"{mark}-hub", [f"{mark}-hub"]
-    try:
-        ip("netns", "add", hub)
-        ip("-n", hub, "link", "add", "bridge", "type", "bridge")
-    except subprocess.CalledProcessError as error:
-        subprocess.run(["ip", "netns", "del", hub], capture_output=True)
-        pytest.skip(f"no network namespaces here: {error.stderr.strip()}")
-    ip("-n", hub, "link", "set", "bridge", "up")
-
-    def make(address: str) -> list[str]:
-        name, plug = f"{mark}-{len(made)}", f"plug{len(made)}"
-        ip("netns", "add", name)
-        made.append(name)
-        ip("-n", name, "link", "add", "lan", "type", "veth", "peer", "name", plug, "netns", hub)
-        ip("-n", hub, "link", "set", plug, "master", "bridge", "up")
-        ip("-n", name, "addr", "add", f"{address}/24", "dev", "lan")
-        for device in ("lo", "lan"):
-            ip("-n", name, "link", "set", device, "up")
-        return ["ip", "netns", "exec", name, sys.executable, "-m", "braintorrent"]
-
-    yield make
-    for name in made:
-        subprocess.run(["ip", "netns", "del", name], capture_output=True)
+def machine(lan: Lan) -> Callable[[str], list[str]]:
+    """machine("192.0.2.1"): the command that runs braintorrent on a new machine of that address."""
+    return lambda address: [*lan.host(address), sys.executable, "-m", "braintorrent"]
 
 
 def merged(folder: Path, log: Path, by: float) -> float:

@@ -59,7 +59,7 @@ def test_a_rotating_bucket_covers_everyone(shell: Make, said: Said) -> None:
     heard: dict[str, Version] = {}
     for _ in range(s.machine.table.buckets.count):
         s.asks.clear()
-        s.machine._ask("a")
+        s.machine.ask("a")
         s.drain()
         message = s.asks[0].message
         assert len(message.holds) <= MAX_HOLDS
@@ -73,7 +73,7 @@ def test_an_ask_always_says_what_is_held_of_the_one_asked(shell: Make, said: Sai
         s.machine.table.hold(said(f"lab{n}"))
     s.machine.table.hold(said("a", 1, 7))
     for _ in range(20):
-        s.machine._ask("a")
+        s.machine.ask("a")
     s.drain()
     assert all(ask.message.holds["a"] == Version(1, 7) for ask in s.asks if ask.peer == "a" and ask.message.holds)
 

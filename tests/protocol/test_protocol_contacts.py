@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from braintorrent.protocol.contacts import MAX_ADDRESSES_EACH, NEVER, Contacts
+from braintorrent.protocol.contacts import MAX_ADDRESSES_EACH, NEVER, RECENT, Contacts
 from braintorrent.protocol.policy import Policy
 
 
@@ -192,3 +192,49 @@ def test_the_schedule_is_what_the_contacts_say(events: list[tuple[str, str]]) ->
         assert contacts.next_deadline(now) == min(askable.values(), default=NEVER)
         assert sorted(contacts.due(now)) == sorted(p for p, when in askable.items() if when <= now)
         assert len(contacts._schedule) <= 64 + 4 * len(contacts.of) + 1
+
+
+def fail_from(contacts: Contacts, now: float, until: float, *, deadline: float = 0.0) -> list[float]:
+    """When asks begin, all of them failing after `deadline` seconds."""
+    times: list[float] = []
+    while (now := contacts.next_deadline(now)) <= until:
+        for peer in list(contacts.due(now)):
+            times.append(now)
+            contacts.failed(peer, "no answer", now + deadline)
+    return times
+
+
+@pytest.mark.parametrize("deadline", [0.0, 9.0])
+def test_who_went_without_a_word_is_looked_for_often_for_a_day_and_who_said_farewell_is_not(deadline: float) -> None:
+    often = known("a", ask_every=5.0)
+    often.succeeded("a", "working", 0.0)
+    gaps = [b - a for a, b in pairwise(fail_from(often, 0.0, 3000.0, deadline=deadline))]
+    assert max(gaps) < max(2 * 5.0, deadline + 2.5) + 1e-6
+    late = [b - a for a, b in pairwise(fail_from(often, RECENT, RECENT + 3000.0))]
+    assert max(late) >= 270.0
+    parted = known("a", ask_every=5.0)
+    parted.succeeded("a", "leaving", 0.0)
+    assert max(b - a for a, b in pairwise(fail_from(parted, 0.0, 3000.0))) >= 270.0
+
+
+def test_when_one_that_was_missed_is_back_the_others_are_asked_at_once() -> None:
+    contacts, later = known("a", "b", "c", "d", ask_every=5.0), 2 * RECENT
+    for peer, phase in (("a", "working"), ("b", "working"), ("c", "leaving")):  # d was never heard
+        contacts.succeeded(peer, phase, 0.0)
+    fail_from(contacts, 0.0, later)
+    assert not list(contacts.due(later))
+    contacts.heard_from("c", "leaving", later)
+    contacts.heard_from("d", "working", later)
+    assert list(contacts.due(later)) == ["d"]
+    contacts.heard_from("a", "working", later)
+    assert list(contacts.due(later)) == ["a", "b"]
+
+
+def test_with_a_fanout_nobody_is_looked_for_out_of_turn() -> None:
+    contacts = known("a", "b", fanout=1, ask_every=5.0)
+    for peer in "ab":
+        contacts.succeeded(peer, "working", 0.0)
+        for _ in range(10):
+            contacts.failed(peer, "no answer", 1.0)
+    contacts.heard_from("a", "working", 100.0)
+    assert contacts.of["b"].next_ask > 200.0

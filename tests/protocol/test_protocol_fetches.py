@@ -22,8 +22,8 @@ def said(author: str, counter: int = 1) -> Announcement:
     return Announcement("fed", author, Version(1, counter), f"{author}{counter}", 1, 1, 1.0, "", "", 1, False)
 
 
-def make(peers: str = PEERS, **policy: int) -> Fetches:
-    rules, rng = Policy(**policy), Random(2)  # type: ignore[arg-type]
+def make(peers: str = PEERS, seed: int = 2, **policy: int) -> Fetches:
+    rules, rng = Policy(**policy), Random(seed)  # type: ignore[arg-type]
     contacts = Contacts(rules, rng)
     for peer in peers:
         contacts.sighted(peer, f"{peer}:1", 0.0)
@@ -90,6 +90,20 @@ def test_with_more_authors_than_room_everyone_gets_a_turn() -> None:
         for a in fetches.table.candidates():
             fetches.table.merge(a)
     assert fetched == set(PEERS)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 100.0])
+def test_who_spoke_for_itself_lately_has_its_turn_before_what_others_tell_of(seconds: float) -> None:
+    firsts = set()
+    for seed in range(20):
+        fetches = make(max_merge=1, max_fetches=1, seed=seed)
+        for author in PEERS:
+            fetches.table.note(said(author), author if author in "ab" else "a")
+        for author in "ab":
+            fetches.contacts.heard_from(author, "working", 0.0)
+        (fetch,) = fetches.start(seconds)
+        firsts.add(fetch.announcement.author)
+    assert firsts == {"a", "b"} if seconds <= fetches.policy.ask_every else firsts > {"a", "b"}
 
 
 def test_the_author_is_asked_first_then_others_and_a_bad_source_later_again() -> None:

@@ -106,7 +106,8 @@ class Tables(RuleBasedStateMachine):
             if entry.held is not None:
                 assert entry.known is not None
                 assert entry.known.version >= entry.held.version >= entry.merged
-            assert all(v >= entry.merged and entry.lacks(v) for v in entry.offers)
+            versions = [o.announcement.version for o in entry.offers]
+            assert all(v >= entry.merged and entry.lacks(v) for v in versions)
 
     @invariant()
     def nothing_unusable_is_wanted_held_or_told(self) -> None:
@@ -121,7 +122,7 @@ class Tables(RuleBasedStateMachine):
             assert len(entry.offers) <= MAX_OFFERS
             assert len(entry.seen) <= MAX_SEEN
             assert len(entry.refused) <= MAX_REFUSED
-            assert all(len(o.sources) <= MAX_SOURCES for o in entry.offers.values())
+            assert all(len(o.sources) <= MAX_SOURCES for o in entry.offers)
 
     @invariant()
     def the_indexes_say_what_the_lines_say(self) -> None:

@@ -8,13 +8,15 @@ import pytest
 
 from braintorrent.protocol.notices import Introduction, Notices, Proof
 from braintorrent.protocol.policy import Policy
-from braintorrent.simulation import Link, World
+from braintorrent.simulation import World
+from braintorrent.simulation.scenario import Links, Scenario
 
 
 def world(peers: int = 50) -> World:
     """Everybody asks 2 others each 10 seconds, every fourth message is lost, and all there is to hear is notices."""
     policy = Policy(fanout=2, ask_every=10.0, mean_interval=1e6, max_backoff=60.0)
-    return World(5, peers, policy, link=Link(loss=0.25)).run(60.0)
+    scenario = Scenario("notices", "", peers, 1000.0, policy, links=Links(loss=0.25), speed=(2 / 3, 2.0))
+    return World(scenario, 5).run(60.0)
 
 
 def held(peer) -> Notices:

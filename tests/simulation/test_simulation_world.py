@@ -6,27 +6,40 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from math import dist
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from braintorrent.protocol.policy import Policy, StopRule
-from braintorrent.simulation import Churn, Lab, Link, World
+from braintorrent.simulation import World
+from braintorrent.simulation.scenario import Churn, Exponential, Links, Quadratic, Scenario
 
 ONCE = 1e6  # seconds between versions: each life publishes one, so that "newest" holds still to be looked at
+
+
+def story(peers: int, policy: Policy, **options: Any) -> Scenario:
+    """Labs that differ in cases, speed and what they would learn alone, as far as `options` say nothing else."""
+    return Scenario("test", "", peers, 4000.0, policy, **{"speed": (2 / 3, 2.0), "jitter": 0.0, **options})
+
+
+def going(session: float, absence: float, **shares: float) -> Churn:
+    """Churn of these mean times."""
+    return Churn(Exponential(session), Exponential(absence), **shares)
+
+
+def trains(seconds: float) -> dict[str, Any]:
+    """Labs that differ only in what they would learn alone."""
+    learner = Quadratic(dimension=1, samples=(10, 10))
+    return {"version_seconds": seconds, "speed": (1.0, 1.0), "learner": learner}
 
 
 def some_run(seed: int, until: float = 60.0) -> World:
     """100 peers under loss and fast churn."""
     policy = Policy(fanout=3, ask_every=10.0, max_merge=100, stop=StopRule(versions=5))
-    churn = Churn(session=60.0, absence=20.0)
-    return World(seed, 100, policy, link=Link(loss=0.1), churn=churn).run(until)
-
-
-def trains(seconds: float) -> Callable[[Random, int], Lab]:
-    """Labs that differ only in what they would learn alone."""
-    return lambda rng, index: Lab(samples=10, optimum=rng.gauss(0.0, 1.0), train=seconds)
+    return World(story(100, policy, links=Links(loss=0.1), churn=going(60.0, 20.0)), seed).run(until)
 
 
 # ----------------------------------------------------------------- the same seed, the same trace
@@ -43,14 +56,16 @@ def test_a_seed_decides_everything() -> None:
 def test_neither_the_process_nor_its_hash_seed_decides_anything() -> None:
     def digest(hash_seed: str) -> str:
         script = (
-            "from braintorrent.simulation import *; from braintorrent.protocol.policy import *\n"
-            "policy = Policy(fanout=3, ask_every=10.0, max_merge=100, stop=StopRule(versions=5))\n"
-            "churn = Churn(session=60.0, absence=20.0)\n"
-            "print(World(1, 100, policy, link=Link(loss=0.1), churn=churn).run(60.0).trace.digest)"
+            "import sys; sys.path.insert(0, sys.argv[1]); from test_simulation_world import some_run\n"
+            "print(some_run(1).trace.digest)"
         )
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         run = subprocess.run(
-            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", script, str(Path(__file__).parent)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return run.stdout.strip()
 
@@ -67,8 +82,8 @@ def test_all_present_come_to_hold_the_newest_of_all_despite_loss_and_churn(
     policy = Policy(
         fanout=fanout, ask_every=ask_every, max_merge=100, max_fetches=8, mean_interval=ONCE, max_backoff=60.0
     )
-    churn = Churn(session=60.0, absence=15.0, lost_disk=0.2, old_copy=0.2, until=90.0)
-    world = World(3, 100, policy, link=Link(loss=0.25), churn=churn).run(200.0)
+    churn = going(60.0, 15.0, lost_disk=0.2, old_copy=0.2, until=90.0)
+    world = World(story(100, policy, links=Links(loss=0.25), churn=churn), 3).run(200.0)
     kinds = Counter(entry[2] for entry in world.trace.entries)
     assert min(kinds["crash"], kinds["leave"], kinds["lost disk"], kinds["old copy"]) >= 3
     assert len(world.present()) == 100
@@ -81,20 +96,20 @@ def test_all_present_come_to_hold_the_newest_of_all_despite_loss_and_churn(
 
 def test_a_few_known_addresses_are_enough_to_find_everyone() -> None:
     policy = Policy(fanout=3, ask_every=10.0, max_merge=100, mean_interval=ONCE)
-    world = World(4, 60, policy, known=2).run(600.0)
+    world = World(story(60, policy, known=2), 4).run(600.0)
     assert world.missing() == []
     assert all(len(p.machine.contacts.of) == 59 for p in world.present() if p.machine)
 
 
 def test_with_a_fanout_asks_stay_within_it_under_loss_and_churn() -> None:
     policy = Policy(fanout=3, ask_every=10.0, mean_interval=ONCE)
-    world = World(5, 60, policy, link=Link(loss=0.25), churn=Churn(session=100.0, absence=30.0)).run(400.0)
+    world = World(story(60, policy, links=Links(loss=0.25), churn=going(100.0, 30.0)), 5).run(400.0)
     assert world.asks / 60 / (400.0 / 10.0) < 2 * 3
 
 
 def test_a_partition_heals() -> None:
     policy = Policy(ask_every=5.0, max_backoff=20.0, stop=StopRule(versions=8))
-    world = World(6, 16, policy, lab=trains(15.0)).run(30.0)
+    world = World(story(16, policy, **trains(15.0)), 6).run(30.0)
     names = list(world.peers)
     before = len(world.contents)
     world.network.part(names[:8], names[8:])
@@ -115,8 +130,8 @@ def test_a_partition_heals() -> None:
 @pytest.mark.parametrize("fanout", [None, 3])
 def test_all_who_end_together_end_with_the_same_models(fanout: int | None) -> None:
     policy = Policy(fanout=fanout, ask_every=20.0, stop=StopRule(versions=4), linger=3000.0, max_merge=8, max_fetches=8)
-    churn = Churn(session=150.0, absence=30.0, until=140.0)
-    world = World(7, 30, policy, link=Link(loss=0.05), churn=churn).run(120.0)
+    churn = going(150.0, 30.0, until=140.0)
+    world = World(story(30, policy, links=Links(loss=0.05), churn=churn), 7).run(120.0)
     gone = [peer.name for peer in world.present()][:3]
     for name in gone:
         world.lose(name)
@@ -133,13 +148,11 @@ def test_all_who_end_together_end_with_the_same_models(fanout: int | None) -> No
 
 
 def test_all_end_near_the_federated_optimum_and_nearer_than_alone() -> None:
-    world = World(8, 12, Policy(ask_every=5.0, stop=StopRule(versions=10)), lab=trains(20.0)).run(1000.0)
-    labs = [peer.lab for peer in world.peers.values()]
-    optimum = sum(lab.optimum * lab.samples for lab in labs) / sum(lab.samples for lab in labs)
+    world = World(story(12, Policy(ask_every=5.0, stop=StopRule(versions=10)), **trains(20.0)), 8).run(1000.0)
     models = [peer.model for peer in world.peers.values()]
-    assert max(models) - min(models) < 1e-9
-    spread = max(abs(lab.optimum - optimum) for lab in labs)
-    assert abs(models[0] - optimum) < 0.05 * spread
+    assert max(dist(model, models[0]) for model in models) < 1e-9
+    spread = max(dist(peer.lab.optimum, world.optimum) for peer in world.peers.values())
+    assert dist(models[0], world.optimum) < 0.05 * spread
 
 
 # ----------------------------------------------------------------- nobody waits for the dead
@@ -148,7 +161,7 @@ def test_all_end_near_the_federated_optimum_and_nearer_than_alone() -> None:
 @pytest.mark.parametrize("fanout", [None, 3])
 def test_a_dead_peer_costs_the_others_no_time(fanout: int | None) -> None:
     def versions(dies: bool) -> list[int]:
-        world = World(9, 10, Policy(fanout=fanout, ask_every=5.0), lab=trains(7.0), within=1.0).run(50.0)
+        world = World(story(10, Policy(fanout=fanout, ask_every=5.0), within=1.0, **trains(7.0)), 9).run(50.0)
         if dies:
             world.peers["lab00000"].crash()
         world.run(600.0)
@@ -166,8 +179,8 @@ def test_a_dead_peer_costs_the_others_no_time(fanout: int | None) -> None:
 @pytest.mark.parametrize("seed", [10, 11])
 def test_no_version_ever_has_two_contents_whatever_becomes_of_the_disks(seed: int) -> None:
     policy = Policy(ask_every=5.0, alone_after=10.0)
-    churn = Churn(session=40.0, absence=5.0, clean=0.2, lost_disk=0.3, old_copy=0.5)
-    world = World(seed, 8, policy, link=Link(loss=0.2), churn=churn, lab=trains(5.0)).run(2000.0)
+    churn = going(40.0, 5.0, crash=0.8, lost_disk=0.3, old_copy=0.5)
+    world = World(story(8, policy, links=Links(loss=0.2), churn=churn, **trains(5.0)), seed).run(2000.0)
     kinds = Counter(entry[2] for entry in world.trace.entries)
     assert min(kinds["lost disk"], kinds["old copy"]) > 50
     assert world.conflicts == []
@@ -195,13 +208,13 @@ def relive(world: World) -> None:
 
 
 def test_without_a_clock_and_without_others_it_would_go_wrong_and_the_simulation_sees_it() -> None:
-    world = StoppedClock(12, 1, Policy(alone_after=1.0), lab=trains(5.0)).run(60.0)
+    world = StoppedClock(story(1, Policy(alone_after=1.0), **trains(5.0)), 12).run(60.0)
     relive(world)
     assert world.conflicts
 
 
 def test_without_a_clock_the_others_remember() -> None:
-    world = StoppedClock(12, 4, Policy(ask_every=5.0), lab=trains(5.0)).run(60.0)
+    world = StoppedClock(story(4, Policy(ask_every=5.0), **trains(5.0)), 12).run(60.0)
     relive(world)
     assert world.conflicts == []
     assert world.equivocations == []
@@ -211,7 +224,7 @@ def test_without_a_clock_the_others_remember() -> None:
 
 
 def test_a_full_disk_stops_one_lab_until_there_is_room_and_nobody_else() -> None:
-    world = World(13, 4, Policy(ask_every=5.0), lab=trains(10.0), within=1.0).run(60.0)
+    world = World(story(4, Policy(ask_every=5.0), within=1.0, **trains(10.0)), 13).run(60.0)
     full = world.peers["lab00000"]
     assert full.machine is not None
     before = {p.name: p.machine.counter for p in world.present() if p.machine}

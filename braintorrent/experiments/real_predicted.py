@@ -1,0 +1,81 @@
+"""`python -m braintorrent.experiments.real_predicted OUT`: does the simulator say what real processes will do?
+
+Plays steady and kill_and_return with 6 labs twice: with one process for each on a machine of its own (network
+namespaces: Linux and root), and in virtual time. All lines have LINE bytes per second, so that it takes a while until
+all have a version. The simulator is told how long a process takes to begin, which no protocol decides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from braintorrent.experiments.real import run_real
+from braintorrent.protocol.policy import Policy
+from braintorrent.simulation.run import Run
+from braintorrent.simulation.running import run
+from braintorrent.simulation.scenario import Happening, Links, Quadratic, Scenario
+
+LABS, SECONDS, VERSION, MODEL, LINE = 6, 120.0, 10.0, 200_000, 250_000.0
+KILLS, AWAY = range(20, 100, 10), 3.0
+PACE = Policy(ask_every=3.0, ask_deadline=5.0, alone_after=5.0)
+WITHIN = 0.25  # of the real figure
+SETTLED = 0.7  # share of the run: a later version may not come to all before the end
+
+
+def scenarios() -> list[Scenario]:
+    """Both, on lines of which the bandwidth matters and the latency does not."""
+    steady = Scenario(
+        "steady", "", LABS, SECONDS, PACE, VERSION, model_bytes=MODEL, within=VERSION,
+        links=Links((0.0, 0.001), LINE, LINE), learner=Quadratic(),
+    )  # fmt: skip
+    kills = tuple(Happening(float(at), "kill", 1 / LABS, until=at + AWAY) for at in KILLS)
+    return [steady, replace(steady, name="kill_and_return", happenings=kills)]
+
+
+def virtual(scenario: Scenario, seed: int, boot: float) -> Run:
+    """What the simulator says, where a process takes `boot` seconds to begin."""
+    later = tuple(replace(happening, until=happening.until + boot) for happening in scenario.happenings)
+    return run(replace(scenario, happenings=later), seed)
+
+
+def compared(run: Run) -> dict[str, float]:
+    """Versions, bytes by all, and seconds until all present labs had a version, in the middle."""
+    until = SETTLED * run.scenario.seconds
+    reached = [spread.held[2] for spread in run.spreads if spread.held[0] is not None and spread.at < until]
+    return {
+        "versions": float(sum(run.versions)),
+        "bytes sent": sum(run.bytes_sent),
+        "seconds until all have it": median(float("inf") if seconds is None else seconds for seconds in reached),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m braintorrent.experiments.real_predicted", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("out", type=Path, help="where the labs' folders and predicted.json go")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(argv)
+    shown, told = Table("scenario", "figure", "virtual", "real", "virtual / real"), {}
+    for scenario in scenarios():
+        real = run_real(scenario, given.out / scenario.name, given.seed)
+        predicted = compared(virtual(scenario, given.seed, real.figures["boot_seconds"]))
+        told[scenario.name] = {"real": compared(real), "virtual": predicted, "figures": real.figures}
+        for name, value in compared(real).items():
+            ratio = predicted[name] / value
+            style = None if abs(ratio - 1) <= WITHIN else "red"
+            shown.add_row(scenario.name, name, f"{predicted[name]:,.4g}", f"{value:,.4g}", f"{ratio:.2f}", style=style)
+    (given.out / "predicted.json").write_text(json.dumps(told, indent=1) + "\n")
+    Console().print(shown)
+
+
+if __name__ == "__main__":
+    main()

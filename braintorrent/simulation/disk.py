@@ -1,0 +1,25 @@
+"""What survives a crash of a simulated peer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from braintorrent.protocol.messages import Announcement
+from braintorrent.protocol.table import Entry
+from braintorrent.simulation.learner import Blob
+
+
+@dataclass(slots=True)
+class Disk:
+    """The last incarnation, the newest version, the table, and the bytes of models."""
+
+    incarnation: int = 0
+    newest: Announcement | None = None
+    entries: dict[str, Entry] = field(default_factory=dict)
+    blobs: dict[str, Blob] = field(default_factory=dict)  # content digest -> model
+    full: bool = False
+
+    def copy(self) -> Disk:
+        """A backup of this moment. What was only offered is not on a disk."""
+        entries = {author: replace(e, offers=(), seen=dict(e.seen)) for author, e in self.entries.items()}
+        return Disk(self.incarnation, self.newest, entries, dict(self.blobs))
