@@ -128,7 +128,7 @@ class Table:
     def note(self, announcement: Announcement, source: str) -> Equivocation | None:
         """`source` offers this version. Equivocation if it contradicts what was seen of the same version."""
         author, version = announcement.author, announcement.version
-        entry = self.entry(author)
+        entry = self.entries.get(author) or self.entry(author)
         if entry.spoiled(version.incarnation):
             return None
         before = entry.seen.get(version)
