@@ -101,7 +101,8 @@ class Fetches:
 
     def _room(self) -> int:
         """How many more models may be in hand for the next merge."""
-        return self.policy.max_merge - len(self.table.fresh.keys() | self.flying.keys())
+        fresh = self.table.fresh
+        return self.policy.max_merge - len(fresh) - sum(author not in fresh for author in self.flying)
 
     def _allowed(self, everyone: bool) -> Collection[str]:
         """Authors with offers that there is room for.
@@ -110,7 +111,8 @@ class Fetches:
         those in hand, published again and again, would stay in hand for ever.
         """
         fresh, offered = self.table.fresh, self.table.offered
-        room = everyone or self._room() > 0 or all(author in fresh for author in offered)
+        in_hand = len(offered) <= len(fresh) and all(author in fresh for author in offered)
+        room = everyone or in_hand or self._room() > 0
         return offered if room else ()
 
     def _choice(self, author: str, now: float) -> tuple[Offer, str] | None:

@@ -12,7 +12,7 @@ Most lines hold one offer and nothing else, so a line is small: what it may hold
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from types import MappingProxyType
@@ -51,7 +51,7 @@ class Entry:
     passed: Version = NOTHING  # a method that looks at everyone looked at it and took others: nothing newer any more
     refused: Mapping[Version, str] = field(default_factory=lambda: _NONE)
     quarantined: frozenset[int] = frozenset()
-    seen: dict[Version, Announcement] = field(default_factory=dict)
+    seen: dict[Version, Announcement] = field(default_factory=dict)  # besides what is offered
     given_up: Version = NOTHING  # merged, and given up for room on this disk: not fetched again
 
     @property
@@ -72,9 +72,28 @@ class Entry:
         """Whether nothing of this life of the author is believed."""
         return incarnation in self.quarantined or len(self.quarantined) >= MAX_QUARANTINED
 
+    def recall(self, version: Version) -> Announcement | None:
+        """What was announced as this version, if it is remembered."""
+        for offer in self.offers:
+            if offer.announcement.version == version:
+                return offer.announcement
+        return self.seen.get(version)
+
+    def remember(self, announcement: Announcement) -> None:
+        """So that a second content for its version is noticed. What is offered is remembered as long as it is."""
+        _remember(self.seen, announcement.version, announcement, MAX_SEEN)
+
     def outdate(self, version: Version) -> None:
         """Nothing offered is wanted unless it is newer than this."""
-        self.offers = tuple(o for o in self.offers if o.announcement.version > version)
+        self.keep(lambda offered: offered > version)
+
+    def keep(self, wanted: Callable[[Version], bool]) -> None:
+        """Of what is offered, only these versions are wanted any more."""
+        if self.offers:
+            for offer in self.offers:
+                if not wanted(offer.announcement.version):
+                    self.remember(offer.announcement)
+            self.offers = tuple(o for o in self.offers if wanted(o.announcement.version))
 
     def lacks(self, version: Version) -> bool:
         """Whether this version would be worth fetching: usable, newer than held or given up, not older than merged."""
@@ -131,13 +150,13 @@ class Table:
         entry = self.entries.get(author) or self.entry(author)
         if entry.spoiled(version.incarnation):
             return None
-        before = entry.seen.get(version)
-        if before is None:
-            _remember(entry.seen, version, announcement, MAX_SEEN)
-        elif before.content != announcement.content:
+        before = entry.recall(version)
+        if before is not None and before.content != announcement.content:
             self.quarantine(author, version.incarnation)
             return Equivocation(before, announcement)
         if not entry.lacks(version):
+            if before is None:
+                entry.remember(announcement)
             return None
         if source == author:
             self.said.pop(author, None)
@@ -146,7 +165,7 @@ class Table:
             if offer.announcement.version == version:
                 _offered_by(offer, source)
                 return None
-        entry.offers = _with(Offer(announcement, (source,)), entry.offers)
+        _add(Offer(announcement, (source,)), entry)
         self.offered[author] = None
         return None
 
@@ -159,7 +178,7 @@ class Table:
             return announcement
         before, entry.held = entry.held, announcement
         entry.outdate(announcement.version)
-        _remember(entry.seen, announcement.version, announcement, MAX_SEEN)
+        entry.remember(announcement)
         self._index(announcement.author, entry)
         return before
 
@@ -167,7 +186,7 @@ class Table:
         """It went into one of my merges."""
         entry = self.entry(announcement.author)
         entry.merged = max(entry.merged, announcement.version)
-        entry.offers = tuple(o for o in entry.offers if o.announcement.version >= entry.merged)
+        entry.keep(lambda offered: offered >= entry.merged)
         self._index(announcement.author, entry)
 
     def set_aside(self, announcement: Announcement) -> None:
@@ -188,7 +207,7 @@ class Table:
         refused = dict(entry.refused)
         _remember(refused, version, reason, MAX_REFUSED)
         entry.refused = refused
-        entry.offers = tuple(o for o in entry.offers if o.announcement.version != version)
+        entry.keep(lambda offered: offered != version)
         if entry.held is not None and entry.held.version == version:
             entry.held = None
         self._index(announcement.author, entry)
@@ -231,7 +250,7 @@ class Table:
         """Believe nothing more of this life of the author until a person lifts it."""
         entry = self.entry(author)
         entry.quarantined |= {incarnation}
-        entry.offers = tuple(o for o in entry.offers if entry.usable(o.announcement.version))
+        entry.keep(entry.usable)
         if entry.held is not None and not entry.usable(entry.held.version):
             entry.held = None
         self._index(author, entry)
@@ -279,10 +298,14 @@ class Table:
         }  # fmt: skip
 
 
-def _with(offer: Offer, offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
-    if not offers:
-        return (offer,)
-    return tuple(sorted((*offers, offer), key=lambda o: o.announcement.version, reverse=True)[:MAX_OFFERS])
+def _add(offer: Offer, entry: Entry) -> None:
+    if not entry.offers:
+        entry.offers = (offer,)
+        return
+    offers = sorted((*entry.offers, offer), key=lambda o: o.announcement.version, reverse=True)
+    for old in offers[MAX_OFFERS:]:
+        entry.remember(old.announcement)
+    entry.offers = tuple(offers[:MAX_OFFERS])
 
 
 def _offered_by(offer: Offer, source: str) -> None:
