@@ -9,9 +9,10 @@ from random import Random
 
 from braintorrent.protocol.contacts import NEVER, Contacts
 from braintorrent.protocol.effects import Fetch
+from braintorrent.protocol.entry import Offer
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.policy import Policy
-from braintorrent.protocol.table import Offer, Table
+from braintorrent.protocol.table import Table
 
 HOPELESS = 3  # failures in a row of one source with one content, after which nobody waits for it
 
