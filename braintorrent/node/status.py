@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from braintorrent.node.asking import declined
 from braintorrent.node.context import Context
 from braintorrent.protocol.contacts import NEVER, Contact
-from braintorrent.protocol.table import Entry
+from braintorrent.protocol.entry import Entry
 
 if TYPE_CHECKING:
     from braintorrent.node.node import Node

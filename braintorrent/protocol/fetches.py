@@ -9,9 +9,10 @@ from random import Random
 
 from braintorrent.protocol.contacts import NEVER, Contacts
 from braintorrent.protocol.effects import Fetch
+from braintorrent.protocol.entry import Offer
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.policy import Policy
-from braintorrent.protocol.table import Offer, Table
+from braintorrent.protocol.table import Table
 
 HOPELESS = 3  # failures in a row of one source with one content, after which nobody waits for it
 
@@ -101,7 +102,8 @@ class Fetches:
 
     def _room(self) -> int:
         """How many more models may be in hand for the next merge."""
-        return self.policy.max_merge - len(self.table.fresh.keys() | self.flying.keys())
+        fresh = self.table.fresh
+        return self.policy.max_merge - len(fresh) - sum(author not in fresh for author in self.flying)
 
     def _allowed(self, everyone: bool) -> Collection[str]:
         """Authors with offers that there is room for.
@@ -110,7 +112,8 @@ class Fetches:
         those in hand, published again and again, would stay in hand for ever.
         """
         fresh, offered = self.table.fresh, self.table.offered
-        room = everyone or self._room() > 0 or all(author in fresh for author in offered)
+        in_hand = len(offered) <= len(fresh) and all(author in fresh for author in offered)
+        room = everyone or in_hand or self._room() > 0
         return offered if room else ()
 
     def _choice(self, author: str, now: float) -> tuple[Offer, str] | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from braintorrent.protocol.entry import Entry
 from braintorrent.protocol.messages import Announcement
-from braintorrent.protocol.table import Entry
 
 
 class Step(StrEnum):

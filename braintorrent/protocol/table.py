@@ -6,81 +6,18 @@ Invariants, for each author:
     a quarantined incarnation is never wanted, a candidate, or told to others
     `offered` and `fresh` name exactly the authors with offers, and those with a candidate: events are
     frequent and authors many, so nothing that happens at every event may look at every line
-
-Most lines hold one offer and nothing else, so a line is small: what it may hold is replaced rather than grown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from random import Random
-from types import MappingProxyType
-from typing import TypeVar
 
 from braintorrent.protocol.buckets import Buckets
+from braintorrent.protocol.entry import MAX_REFUSED, Entry, Offer, add_offer, add_source, remember
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import NOTHING, Version
-
-MAX_SEEN = 64  # versions per author remembered to notice two contents for one
-MAX_REFUSED = 64
-MAX_OFFERS = 4  # versions per author that somebody offers and we do not hold yet
-MAX_SOURCES = 16
-MAX_QUARANTINED = 64  # incarnations per author, after which nothing of it is believed any more
-
-_V = TypeVar("_V")
-_NONE: Mapping[Version, str] = MappingProxyType({})
-
-
-@dataclass(slots=True)
-class Offer:
-    """A version not held yet, and the peers that said they can serve it."""
-
-    announcement: Announcement
-    sources: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Entry:
-    """One author's line in the table."""
-
-    offers: tuple[Offer, ...] = ()  # newest first
-    held: Announcement | None = None
-    merged: Version = NOTHING
-    worse: Version = NOTHING  # a merge with it did worse here and was undone: no candidate again until it is newer
-    passed: Version = NOTHING  # a merge looked at it and left it out for the time being: nothing newer any more
-    refused: Mapping[Version, str] = field(default_factory=lambda: _NONE)
-    quarantined: frozenset[int] = frozenset()
-    seen: dict[Version, Announcement] = field(default_factory=dict)
-    given_up: Version = NOTHING  # merged, and given up for room on this disk: not fetched again
-
-    @property
-    def known(self) -> Announcement | None:
-        """The newest announcement heard of and not refused, held or not."""
-        return self.offers[0].announcement if self.offers else self.held
-
-    @property
-    def considered(self) -> Version:
-        """The newest version that a merge has dealt with, one way or the other."""
-        return max(self.merged, self.worse, self.passed)
-
-    def usable(self, version: Version) -> bool:
-        """Whether this version may be fetched, merged and told."""
-        return not self.spoiled(version.incarnation) and version not in self.refused
-
-    def spoiled(self, incarnation: int) -> bool:
-        """Whether nothing of this life of the author is believed."""
-        return incarnation in self.quarantined or len(self.quarantined) >= MAX_QUARANTINED
-
-    def outdate(self, version: Version) -> None:
-        """Nothing offered is wanted unless it is newer than this."""
-        self.offers = tuple(o for o in self.offers if o.announcement.version > version)
-
-    def lacks(self, version: Version) -> bool:
-        """Whether this version would be worth fetching: usable, newer than held or given up, not older than merged."""
-        held = self.held
-        newer = version > self.given_up and (held is None or version > held.version)
-        return newer and version >= self.merged and self.usable(version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,25 +65,25 @@ class Table:
     def note(self, announcement: Announcement, source: str) -> Equivocation | None:
         """`source` offers this version. Equivocation if it contradicts what was seen of the same version."""
         author, version = announcement.author, announcement.version
-        entry = self.entry(author)
+        entry = self.entries.get(author) or self.entry(author)
         if entry.spoiled(version.incarnation):
             return None
-        before = entry.seen.get(version)
-        if before is None:
-            _remember(entry.seen, version, announcement, MAX_SEEN)
-        elif before.content != announcement.content:
+        before = entry.recall(version)
+        if before is not None and before.content != announcement.content:
             self.quarantine(author, version.incarnation)
             return Equivocation(before, announcement)
         if not entry.lacks(version):
+            if before is None:
+                entry.remember(announcement)
             return None
         if source == author:
             self.said.pop(author, None)
             self.said[author] = None
         for offer in entry.offers:
             if offer.announcement.version == version:
-                _offered_by(offer, source)
+                add_source(offer, source)
                 return None
-        entry.offers = _with(Offer(announcement, (source,)), entry.offers)
+        add_offer(Offer(announcement, (source,)), entry)
         self.offered[author] = None
         return None
 
@@ -159,7 +96,7 @@ class Table:
             return announcement
         before, entry.held = entry.held, announcement
         entry.outdate(announcement.version)
-        _remember(entry.seen, announcement.version, announcement, MAX_SEEN)
+        entry.remember(announcement)
         self._index(announcement.author, entry)
         return before
 
@@ -167,7 +104,7 @@ class Table:
         """It went into one of my merges."""
         entry = self.entry(announcement.author)
         entry.merged = max(entry.merged, announcement.version)
-        entry.offers = tuple(o for o in entry.offers if o.announcement.version >= entry.merged)
+        entry.keep(lambda offered: offered >= entry.merged)
         self._index(announcement.author, entry)
 
     def set_aside(self, announcement: Announcement) -> None:
@@ -192,9 +129,9 @@ class Table:
         """Never fetch or merge this version; `reason` is kept."""
         entry, version = self.entry(announcement.author), announcement.version
         refused = dict(entry.refused)
-        _remember(refused, version, reason, MAX_REFUSED)
+        remember(refused, version, reason, MAX_REFUSED)
         entry.refused = refused
-        entry.offers = tuple(o for o in entry.offers if o.announcement.version != version)
+        entry.keep(lambda offered: offered != version)
         if entry.held is not None and entry.held.version == version:
             entry.held = None
         self._index(announcement.author, entry)
@@ -237,7 +174,7 @@ class Table:
         """Believe nothing more of this life of the author until a person lifts it."""
         entry = self.entry(author)
         entry.quarantined |= {incarnation}
-        entry.offers = tuple(o for o in entry.offers if entry.usable(o.announcement.version))
+        entry.keep(entry.usable)
         if entry.held is not None and not entry.usable(entry.held.version):
             entry.held = None
         self._index(author, entry)
@@ -285,28 +222,8 @@ class Table:
         }  # fmt: skip
 
 
-def _with(offer: Offer, offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
-    if not offers:
-        return (offer,)
-    return tuple(sorted((*offers, offer), key=lambda o: o.announcement.version, reverse=True)[:MAX_OFFERS])
-
-
-def _offered_by(offer: Offer, source: str) -> None:
-    if source not in offer.sources:
-        offer.sources = (*offer.sources, source)
-    if len(offer.sources) > MAX_SOURCES:  # the first to offer may be long gone; the author is the best source
-        first = offer.sources[:1] if offer.sources[0] == offer.announcement.author else ()
-        offer.sources = first + offer.sources[len(first) + 1 :]
-
-
 def _file(index: dict[str, None], author: str, belongs: bool) -> None:
     if belongs:
         index[author] = None
     else:
         index.pop(author, None)
-
-
-def _remember(memory: dict[Version, _V], key: Version, value: _V, most: int) -> None:
-    memory[key] = value
-    if len(memory) > most:
-        del memory[next(iter(memory))]  # the oldest: dicts keep insertion order

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from braintorrent.protocol.entry import Entry
 from braintorrent.protocol.messages import Announcement
-from braintorrent.protocol.table import Entry
 from braintorrent.simulation.learner import Blob
 
 

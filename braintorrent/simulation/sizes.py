@@ -5,9 +5,9 @@ from __future__ import annotations
 from braintorrent.protocol.messages import AskMessage, TellMessage
 
 HEADS = 460  # of an exchange, either way: HTTP and TLS records of a connection that is open
-ANNOUNCEMENT = 511  # signed
-HOLD = 67  # author and version
-ADDRESS = 77  # peer id and host:port
+ANNOUNCEMENT = 360  # signed
+HOLD = 65  # author and version
+ADDRESS = 78  # peer id and host:port
 WANT = 66
 NOTICE = 400
 RECORD = 800  # of a model and its parents

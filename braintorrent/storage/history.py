@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from braintorrent.protocol.table import MAX_REFUSED, MAX_SEEN, Entry
+from braintorrent.protocol.entry import MAX_REFUSED, MAX_SEEN, Entry
 from braintorrent.protocol.version import NOTHING, Version
 from braintorrent.records import open_announcement
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from braintorrent.protocol.entry import MAX_REFUSED
+from braintorrent.protocol.entry import Entry as Standing
 from braintorrent.protocol.messages import Announcement
-from braintorrent.protocol.table import MAX_REFUSED
-from braintorrent.protocol.table import Entry as Standing
 from braintorrent.protocol.version import Version, next_incarnation
 from braintorrent.records import Entry, Identity, digest, open_announcement, open_entry
 from braintorrent.storage import chain

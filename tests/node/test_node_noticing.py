@@ -17,7 +17,7 @@ from braintorrent.node.roster import Member, Roster
 from braintorrent.node.rotating import rotate
 from braintorrent.node.status import status
 from braintorrent.node.trusting import introduce, revoke, untrust
-from braintorrent.protocol.table import Entry
+from braintorrent.protocol.entry import Entry
 from braintorrent.records import Identity, digest, sign_announcement
 from braintorrent.records.notice import prove
 from braintorrent.storage import Ledger, StatePaths

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from braintorrent.protocol import effects as want
+from braintorrent.protocol.entry import Entry
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.policy import StopRule
 from braintorrent.protocol.steps import Restored, Step
-from braintorrent.protocol.table import Entry
 from braintorrent.protocol.version import Version
 
 Said = Callable[..., Announcement]

@@ -16,11 +16,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from braintorrent.errors import Gone, Unreachable
 from braintorrent.protocol import effects as want
+from braintorrent.protocol.entry import Entry
 from braintorrent.protocol.machine import PeerMachine
 from braintorrent.protocol.messages import PHASES, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.policy import Policy, StopRule
 from braintorrent.protocol.steps import Restored, Step
-from braintorrent.protocol.table import Entry
 from braintorrent.protocol.version import Version
 
 OTHERS = ("a", "b", "c", "d")

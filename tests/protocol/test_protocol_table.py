@@ -8,17 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from braintorrent.protocol.entry import MAX_OFFERS, MAX_QUARANTINED, MAX_REFUSED, MAX_SEEN, MAX_SOURCES, Entry
 from braintorrent.protocol.messages import Announcement
-from braintorrent.protocol.table import (
-    MAX_OFFERS,
-    MAX_QUARANTINED,
-    MAX_REFUSED,
-    MAX_SEEN,
-    MAX_SOURCES,
-    Entry,
-    Equivocation,
-    Table,
-)
+from braintorrent.protocol.table import Equivocation, Table
 from braintorrent.protocol.version import NOTHING, Version
 
 AUTHORS = ("ann", "bob", "cas")
