@@ -7,6 +7,7 @@ import os
 import time
 
 from braintorrent.errors import FormatError
+from braintorrent.node.auditing import started_with
 from braintorrent.node.context import Pending, log
 from braintorrent.node.lab import Lab
 from braintorrent.protocol.messages import Announcement
@@ -37,7 +38,7 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
             blobs.archive(digest)
     best, since_best = ledger.best(lab.learner.score)
     restored = Restored(
-        ledger.begin_incarnation(int(time.time() * 1000)),
+        ledger.begin_incarnation(int(time.time() * 1000), files=started_with(lab)),
         newest,
         entries,
         best=best,

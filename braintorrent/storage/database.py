@@ -83,6 +83,8 @@ class Database:
         if migrate is not None and self.format in (0, 1):
             with self.transaction():
                 self._migrate(migrate)
+        if self.format == 0:
+            raise FormatError(f"{self.path}: damaged, or no ledger")
         if self.format not in (1, FORMAT):
             raise FormatError(f"{self.path}: ledger format {self.format}; this release of braintorrent reads {FORMAT}")
 

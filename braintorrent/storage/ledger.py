@@ -108,8 +108,11 @@ class Ledger:
 
     # ------------------------------------------------------------- own lives and versions
 
-    def begin_incarnation(self, unix_ms: int, heard: int = 0) -> int:
-        """A new life's number, above all before it, durable on return (see protocol.version.next_incarnation)."""
+    def begin_incarnation(self, unix_ms: int, heard: int = 0, files: Mapping[str, str] | None = None) -> int:
+        """A new life's number, above all before it, durable on return (see protocol.version.next_incarnation).
+
+        files: name -> digest of what the life begins with.
+        """
         with self._database.transaction() as sql:
             last = sql.execute(
                 "SELECT max(i) FROM (SELECT max(incarnation) AS i FROM life"
@@ -117,7 +120,7 @@ class Ledger:
             ).fetchone()[0]
             incarnation = next_incarnation(last or 0, unix_ms, heard)
             sql.execute("INSERT INTO life VALUES (?, ?)", (incarnation, time.time()))
-            self._append(sql, "life", chain.life(incarnation))
+            self._append(sql, "life", chain.life(incarnation, files))
         return incarnation
 
     def publish(self, announcement: Announcement, merged: Merged | None = None) -> None:
@@ -211,11 +214,16 @@ class Ledger:
                 )
 
     def refuse(self, author: str, version: Version, reason: str) -> None:
-        """Never fetch or merge this version; an author's newest refusals are kept. Noted."""
+        """Never fetch or merge this version; an author's newest refusals are kept. Noted.
+
+        In the chain too, but for what an author has refused beyond chain.MAX_REFUSALS in one life.
+        """
 
         def write(sql: sqlite3.Connection) -> None:
             row = (author, *version, reason, time.time())
-            if sql.execute("INSERT OR IGNORE INTO refusal VALUES (?, ?, ?, ?, ?)", row).rowcount:
+            if sql.execute("INSERT OR IGNORE INTO refusal VALUES (?, ?, ?, ?, ?)", row).rowcount and not chain.full(
+                sql, author
+            ):
                 self._append(sql, "refused", chain.refused(author, version, reason))
 
         self._database.note_work(write)

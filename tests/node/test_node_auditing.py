@@ -13,11 +13,9 @@ import sys
 import time
 
 import pytest
-import tomli_w
 from click.testing import CliRunner
 
 from braintorrent.cli import cli
-from braintorrent.experiments.processes import introduce
 from braintorrent.node.auditing import audit
 from braintorrent.node.lab import Lab
 from braintorrent.node.node import Node
@@ -35,39 +33,6 @@ def broken(folder):
 
 def run(*arguments):
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-
-@pytest.fixture(scope="module")
-def ended(tmp_path_factory):
-    """Two labs that trained, merged with each other, and ended."""
-    root = tmp_path_factory.mktemp("ended")
-    task = {"kind": "standin", "size": 200, "steps": 5, "seconds": 0.1}
-    (root / "federation.toml").write_text(tomli_w.dumps({"format": 1, "id": "testing-node", "task": task}))
-    made = [root / "lab-a", root / "lab-b"]
-    told = {"listen": "127.0.0.1:0", "timing": {"ask_every": 0.1, "alone_after": 3.0}, "stop": {"versions": 2}}
-
-    def write(folder, **more):
-        (folder / "peer.toml").write_text(tomli_w.dumps({"name": folder.name, **more, **told}))
-
-    async def train():
-        async with asyncio.timeout(30), Node(Lab.open(made[0])) as one:
-            write(made[1], peers=[one.listening])
-            async with Node(Lab.open(made[1])) as two:
-                await asyncio.gather(one.finished(), two.finished())
-
-    for folder in made:
-        folder.mkdir()
-        write(folder)
-    introduce(made)
-    asyncio.run(train())
-    return root
-
-
-@pytest.fixture
-def stopped(ended, tmp_path):
-    """Copies of them, to be spoilt."""
-    shutil.copytree(ended, tmp_path / "labs")
-    return tmp_path / "labs" / "lab-a", tmp_path / "labs" / "lab-b"
 
 
 def flip(file, rng, at=None):
@@ -102,7 +67,9 @@ def test_the_verb_says_what_it_checked_and_fails_at_the_first_break(stopped):
     shown = run("audit", folder)
     assert shown.exit_code == 0
     whats = [line.split(":")[0] for line in shown.output.splitlines()]
-    assert whats == ["seal", "file", "announcements", "chain", "tables", "notices", "blobs", "roster", "models"]
+    ledger, beside = ["seal", "file", "announcements", "chain", "tables"], ["notices", "blobs", "roster"]
+    assert whats == [*ledger, *beside, "models", "start", "files"]
+    assert "not covered: peer.toml" in shown.output
     assert json.loads(run("audit", folder, "--json").output)["whole"] is True
     flip(StatePaths(folder).roster, random.Random(1))
     shown = run("audit", folder)
