@@ -118,7 +118,7 @@ class Context:
     @cached_property
     def gates(self) -> Gates:
         """What a model must pass before it is merged here."""
-        return Gates(self.lab.peer.gates, self.ledger)
+        return Gates(self.lab.peer.gates, self.ledger, self.lab.roster)
 
     @cached_property
     def accumulator(self) -> Weights:
