@@ -23,6 +23,7 @@ from braintorrent.records.notice import open_notice
 from braintorrent.storage import Ledger, StatePaths, file_digest
 from braintorrent.storage.proving import Finding, find
 from braintorrent.storage.seal import sealed
+from braintorrent.storage.wal import check_log
 
 START, ALONE = "start", "alone"  # models that no JSON of a node tells of: where all began, and a baseline of `evaluate`
 NOT_COVERED = "not covered: peer.toml, the key's own header, logs, the checkpoint, the baseline of evaluate --alone"
@@ -72,6 +73,7 @@ def _checks(folder: Path, state: StatePaths) -> Iterator[Finding]:
         me = Identity.load(state.key).id
     author: list[str] = []
     yield find("seal", lambda: _seal(folder, state, author))
+    yield find("log", lambda: check_log(state.ledger))
     try:
         ledger = Ledger(state.ledger, read_only=True)
     except (FormatError, sqlite3.Error) as error:

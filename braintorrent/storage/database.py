@@ -79,6 +79,7 @@ class Database:
             execute("PRAGMA synchronous = FULL")  # in WAL mode: a commit is on the disk when it returns
             execute("PRAGMA foreign_keys = ON")
             execute("PRAGMA fullfsync = ON")  # macOS
+            execute("PRAGMA cache_spill = OFF")  # the log is only ever appended to (wal.py)
         self.format = self._found()
         if migrate is not None and self.format in (0, 1):
             with self.transaction():
@@ -154,14 +155,10 @@ class Database:
                 self.flush()
             return self._connection.execute(query, values).fetchall()
 
-    def close(self, last: bool = False) -> None:
-        """Flush, unless the disk is full, and close. Idempotent. last: with all that was written in the file itself."""
-        with self._lock, contextlib.closing(self._connection):
-            with contextlib.suppress(StorageFull):
-                self.flush()
-            if last:
-                with contextlib.suppress(sqlite3.OperationalError):  # a full disk: the log keeps it
-                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    def close(self) -> None:
+        """Flush, unless the disk is full, and close. Idempotent."""
+        with self._lock, contextlib.closing(self._connection), contextlib.suppress(StorageFull):
+            self.flush()
 
 
 def _translated(path: Path, error: sqlite3.OperationalError) -> Exception:

@@ -22,7 +22,7 @@ from braintorrent.node.node import Node
 from braintorrent.node.notes import compare_notes, write_notes
 from braintorrent.protocol.version import Version
 from braintorrent.records import Identity, digest, sign_announcement
-from braintorrent.storage import Ledger, Merged, Part, StatePaths
+from braintorrent.storage import Ledger, Merged, Part, StatePaths, seal
 
 FLIPS = 150
 
@@ -67,7 +67,7 @@ def test_the_verb_says_what_it_checked_and_fails_at_the_first_break(stopped):
     shown = run("audit", folder)
     assert shown.exit_code == 0
     whats = [line.split(":")[0] for line in shown.output.splitlines()]
-    ledger, beside = ["seal", "file", "announcements", "chain", "tables"], ["notices", "blobs", "roster"]
+    ledger, beside = ["seal", "log", "file", "announcements", "chain", "tables"], ["notices", "blobs", "roster"]
     assert whats == [*ledger, *beside, "models", "start", "files"]
     assert "not covered: peer.toml" in shown.output
     assert json.loads(run("audit", folder, "--json").output)["whole"] is True
@@ -161,6 +161,28 @@ def test_the_last_writer_seals_and_no_other(tmp_path):
     assert seal.read_bytes()
     with Ledger(path, identity=me):
         assert not seal.read_bytes()
+
+
+def test_who_is_not_alone_writes_no_more_once_another_may_seal(tmp_path, monkeypatch):
+    path, me = tmp_path / "ledger.sqlite", Identity.create()
+    first, second = Ledger(path, identity=me), Ledger(path, identity=me)
+    second.record("roster", {"action": "trusted"})
+    first.count("peer", 5, 5)  # not written yet
+    alone, asked = seal._alone, []
+
+    def ask(descriptor):
+        last = alone(descriptor)
+        asked.append(last)
+        if len(asked) == 1:
+            second.close()
+        return last
+
+    monkeypatch.setattr(seal, "_alone", ask)
+    first.close()
+    assert asked == [False, True]
+    assert seal.sealed(path) == me.id
+    with Ledger(path, read_only=True) as ledger:
+        assert ledger.traffic() == {"peer": (5, 5)}
 
 
 def test_two_processes_never_fork_the_chain(tmp_path):
