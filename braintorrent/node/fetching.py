@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from braintorrent.errors import BadMessage, RemoteError, StorageFull, Unreachable
+from braintorrent.network.conduct import is_fault
 from braintorrent.node.context import Context, log
 from braintorrent.protocol import effects
 from braintorrent.protocol.messages import Announcement
@@ -28,6 +29,8 @@ async def fetch(context: Context, effect: effects.Fetch) -> None:
         reason = str(error)
         log.warning("%s %s refused: %s", _who(context, announcement), announcement.version, reason)
         context.ledger.refuse(announcement.author, announcement.version, reason)
+        if not isinstance(error.__cause__, BadMessage) or is_fault(error.__cause__):  # else of another release
+            context.conduct.offend(announcement.author, f"unfit: a version whose {reason} is not as agreed")
         context.tell(lambda now: machine.fetch_failed(announcement, source, now, refuse=reason))
     except RemoteError as error:
         log.info("%s %s from %s: %s", _who(context, announcement), announcement.version, short(source), error)
@@ -97,8 +100,8 @@ async def _record(context: Context, announcement: Announcement, source: str) -> 
         ))  # fmt: skip
     try:
         artifact = decode_record(data).weights
-    except BadMessage:
-        raise _Unfit("record") from None
+    except BadMessage as error:
+        raise _Unfit("record") from error
     if artifact.size != schema.size or artifact.digest != announcement.content:
         raise _Unfit("record")
     await context.in_thread(context.blobs.put_bytes, data)

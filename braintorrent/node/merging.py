@@ -45,6 +45,8 @@ async def merge(context: Context, effect: effects.Merge) -> None:
     for a in effect.candidates:
         if a.author in skipped:
             context.ledger.refuse(a.author, a.version, skipped[a.author])
+            if skipped[a.author] == "schema":  # other tensors than its announcement says: no accident of training
+                context.conduct.offend(a.author, "unfit: a version with other tensors than agreed")
         elif outcome.skipped.get(a.author) == GONE:
             context.machine.lost(a, context.now)
     context.tell(lambda now: context.machine.merged(outcome.included, skipped, now, worse, passed))

@@ -9,12 +9,13 @@ import pytest
 from braintorrent.errors import Gone, Unreachable
 from braintorrent.network import limits
 from braintorrent.network.client import Client
-from braintorrent.node.fetching import give_up
+from braintorrent.node.fetching import fetch, give_up
 from braintorrent.node.finding import nearby
 from braintorrent.node.node import Node
 from braintorrent.node.roster import Member
 from braintorrent.node.status import status
 from braintorrent.node.trusting import untrust
+from braintorrent.protocol.effects import Fetch
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import Version
 from braintorrent.records import Artifact, Identity
@@ -48,6 +49,22 @@ async def test_status_names_faults_and_the_ban_they_led_to(labs, monkeypatch):
         assert seen == [({"path": 1}, False), ({"path": 2}, True), ({"path": 2}, True)]
         assert peer["banned"].startswith("path: ")
         assert "banned for" in peer["banned"]
+    b.state.close()
+
+
+async def test_who_announces_what_does_not_fit_again_and_again_is_banned(labs):
+    a, b = labs("lab-a", "lab-b", discovery=False)
+    async with asyncio.timeout(30), Node(a) as node:
+        context, fits = node.context, a.learner.schema.digest
+        for counter, (schema, size) in enumerate([("0" * 64, 14), (fits, 9), (fits, 14)] * 3, 1):
+            small = context.blobs.put_bytes(b"no record, %3d" % counter)
+            rubbish = Announcement(
+                "testing-node", b.me, Version(1, counter), "1" * 64, 1, 1, 1.0, schema, small, size, False, b""
+            )  # fmt: skip
+            await fetch(context, Fetch(rubbish, a.me))
+        assert context.conduct.faults(b.me) == {"unfit": counter}
+        assert context.conduct.banned(b.me).startswith("unfit: ")
+        assert context.conduct.faults(a.me) == {}, "who passes it on is not at fault"
     b.state.close()
 
 
