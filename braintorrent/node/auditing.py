@@ -8,6 +8,7 @@ What an audit cannot see is a whole folder put back as it was: that shows in the
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def audit(folder: Path) -> Iterator[Finding]:
 
 def find_roster(state: StatePaths, ledger: Ledger) -> None:
     """At a start: a roster of before there were entries gets one, durable on return."""
-    if state.roster.exists() and not _rosters(ledger):
+    if state.roster.exists() and next(ledger.chain("roster"), None) is None:
         body = {"action": "found", "peer": "", "name": "", "why": "", "roster": file_digest(state.roster)}
         ledger.record("roster", body)
 
@@ -62,7 +63,6 @@ def _federation(folder: Path) -> Path:
 
 
 def _checks(folder: Path, state: StatePaths) -> Iterator[Finding]:
-    roster = state.roster.read_bytes() if state.roster.exists() else None  # before the ledger, whose entry comes first
     if not state.ledger.exists():
         if any(any(place.glob("*")) for place in (state.blobs, state.models)):
             yield Finding("ledger", f"{state.ledger.name} is missing, though a node ran here", False)
@@ -85,7 +85,7 @@ def _checks(folder: Path, state: StatePaths) -> Iterator[Finding]:
             yield find("seal", lambda: _sealer(author[0], ledger))
         yield find("notices", lambda: _notices(ledger))
         yield find("blobs", lambda: _blobs(state, ledger))
-        yield find("roster", lambda: _roster(roster, _rosters(ledger)))
+        yield find("roster", lambda: _roster(state.roster, ledger))
         began = [dict(e.body["files"]) for e in ledger.chain("life") if "files" in e.body]
         yield find("models", lambda: _models(state, ledger))
         yield find("start", lambda: _start(folder, state, {files[START] for files in began}))
@@ -131,20 +131,19 @@ def _blobs(state: StatePaths, ledger: Ledger) -> str:
     return f"{count} of {size / 2**20:.1f} MiB, each what its name says"
 
 
-def _rosters(ledger: Ledger) -> list[str]:
-    """The digests of the rosters that the entries tell of, in order."""
-    return [str(entry.body.get("roster")) for entry in ledger.chain("roster")]
-
-
-def _roster(content: bytes | None, told: list[str]) -> str:
-    """A crash after the entry leaves the roster of the entry before."""
-    if not told:
-        return "not in the ledger yet: the next start records it" if content is not None else "nobody was ever trusted"
-    if content is None and len(told) > 1 and digest(b"") not in told[-2:]:
-        raise Broken("roster.json is missing")
-    if content is not None and digest(content) not in told[-2:]:
-        raise Broken("roster.json is not what its last entry in the ledger says: changed by hand, or damaged")
-    return f"as its last entry says, after {len(told)} {'change' if len(told) == 1 else 'changes'}"
+def _roster(path: Path, ledger: Ledger) -> str:
+    """The file may be what an entry written meanwhile leads to; after a crash or with a full disk, what one found."""
+    count, may = 0, (digest(b""), digest(b""))
+    for entry in ledger.chain("roster"):
+        count, may = count + 1, (entry.body.get("over", may[1]), entry.body.get("roster"))
+    content = path.read_bytes() if path.exists() else b""
+    if not count:
+        return "not in the ledger yet: the next start records it" if content else "nobody was ever trusted"
+    since = itertools.islice(ledger.chain("roster"), count, None)
+    if digest(content) not in {*may, *(entry.body.get("roster") for entry in since)}:
+        how = "is not what its last entry in the ledger says: changed by hand, or damaged" if content else "is missing"
+        raise Broken(f"{path.name} {how}")
+    return f"as its last entry says, after {count} {'change' if count == 1 else 'changes'}"
 
 
 def _models(state: StatePaths, ledger: Ledger) -> str:

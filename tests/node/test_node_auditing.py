@@ -16,10 +16,14 @@ import pytest
 from click.testing import CliRunner
 
 from braintorrent.cli import cli
+from braintorrent.errors import StorageFull
+from braintorrent.node import trusting
 from braintorrent.node.auditing import audit
-from braintorrent.node.lab import Lab
+from braintorrent.node.lab import Lab, ensure_identity
 from braintorrent.node.node import Node
 from braintorrent.node.notes import compare_notes, write_notes
+from braintorrent.node.roster import Member
+from braintorrent.node.trusting import trust
 from braintorrent.protocol.version import Version
 from braintorrent.records import Identity, digest, sign_announcement
 from braintorrent.storage import Ledger, Merged, Part, StatePaths, seal
@@ -260,3 +264,46 @@ def test_where_two_labs_notes_disagree_is_said(folders, tmp_path):
         shown = run("audit", a, "--compare", file)
         assert shown.exit_code != 0
         assert words in str(shown.exception)
+
+
+# ------------------------------------------------------------- the roster
+
+
+@pytest.fixture
+def trusting_lab(folders):
+    """(folder, paths, identity) of a lab that trusts lab-b."""
+    (folder,) = folders("lab-a")
+    paths, me = StatePaths(folder), ensure_identity(folder)
+    trust(paths, me, Identity.create().id, Member(name="lab-b"))
+    return folder, paths, me
+
+
+def test_a_roster_that_changes_while_it_is_audited_is_whole(trusting_lab):
+    folder, paths, me = trusting_lab
+    for found in audit(folder):
+        assert found.whole, found.said
+        if found.what in ("tables", "blobs"):
+            for name in (f"{found.what}-1", f"{found.what}-2"):
+                trust(paths, me, Identity.create().id, Member(name=name))
+
+
+def test_rosters_that_a_full_disk_kept_from_being_written_are_no_damage_and_an_older_one_is(trusting_lab, monkeypatch):
+    folder, paths, me = trusting_lab
+    before = paths.roster.read_bytes()
+
+    def full(*arguments, **options):
+        raise StorageFull("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trusting, "write_atomically", full)
+        for name in ("lab-c", "lab-d", "lab-e"):
+            with pytest.raises(StorageFull):
+                trust(paths, me, Identity.create().id, Member(name=name))
+            assert broken(folder) == []
+    for name in ("lab-c", "lab-d"):
+        trust(paths, me, Identity.create().id, Member(name=name))
+        assert broken(folder) == []
+    paths.roster.write_bytes(before)
+    assert "roster.json is not what its last entry" in broken(folder)[0]
+    paths.roster.unlink()
+    assert "roster.json is missing" in broken(folder)[0]
