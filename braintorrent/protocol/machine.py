@@ -32,7 +32,7 @@ from braintorrent.protocol.contacts import MAX_ADDRESSES_EACH, NEVER, Contacts
 from braintorrent.protocol.fetches import Fetches
 from braintorrent.protocol.judging import all_settled, own_deadline, sought
 from braintorrent.protocol.messages import MAX_ADDRESSES, Announcement, AskMessage, TellMessage
-from braintorrent.protocol.notices import Notice, Notices, answered_for
+from braintorrent.protocol.notices import Notice, Notices
 from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.steps import PHASE, Restored, Step
 from braintorrent.protocol.table import Table
@@ -128,7 +128,7 @@ class PeerMachine:
                 contact.settled = contact.carried
             for announcement in reply.announcements:
                 note(self, announcement, peer)
-            for notice in reply.notices:
+            for notice in sorted(reply.notices, key=lambda n: n.unix_ms):  # a chain of keys in order
                 hear(self, notice, peer)
             for other, addresses in list(reply.addresses.items())[:MAX_ADDRESSES]:
                 if other in self.roster and other != self.me:
@@ -154,6 +154,12 @@ class PeerMachine:
             self.table.refuse(announcement, refuse)
         else:
             self.fetches.failed(announcement, source, now)
+        self._advance(now)
+
+    def gave_way(self, announcement: Announcement, source: str, now: float) -> None:
+        """A Fetch effect was slow, and ended since others waited. What has come of it is kept."""
+        self.fetches.ended(announcement)
+        self.fetches.gave_way(announcement, source, now)
         self._advance(now)
 
     def storage_full(self, announcement: Announcement, now: float) -> None:
@@ -191,10 +197,11 @@ class PeerMachine:
         hear(self, notice, source)
         self._advance(now)
 
-    def noticed(self, notice: Notice) -> None:
-        """The shell has this notice, its own or of an earlier life: hold it and pass it on."""
-        if answered_for(notice, self.roster):
-            self.notices.add(notice)
+    def noticed(self, *notices: Notice) -> None:
+        """The shell has these notices, its own or of an earlier life: hold them and pass them on."""
+        added = [self.notices.add(notice) for notice in notices]  # all of them first: a lab's keys are a chain
+        if any(added):
+            self.notices.keep_of(self.roster)
 
     def _strike_off(self) -> None:
         self.notices.keep_of(self.roster)
