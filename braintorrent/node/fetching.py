@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from braintorrent.errors import BadMessage, RemoteError, StorageFull, Unreachable
+from braintorrent.network import limits
 from braintorrent.network.conduct import is_fault
 from braintorrent.node.context import Context, log
 from braintorrent.protocol import effects
@@ -32,6 +34,9 @@ async def fetch(context: Context, effect: effects.Fetch) -> None:
         if not isinstance(error.__cause__, BadMessage) or is_fault(error.__cause__):  # else of another release
             context.conduct.offend(announcement.author, f"unfit: a version whose {reason} is not as agreed")
         context.tell(lambda now: machine.fetch_failed(announcement, source, now, refuse=reason))
+    except _Slow:
+        log.info("%s %s: %s is slow, and gives way", _who(context, announcement), announcement.version, short(source))
+        context.tell(lambda now: machine.gave_way(announcement, source, now))
     except RemoteError as error:
         log.info("%s %s from %s: %s", _who(context, announcement), announcement.version, short(source), error)
         if isinstance(error, BadMessage):
@@ -49,6 +54,10 @@ async def fetch(context: Context, effect: effects.Fetch) -> None:
 
 class _Unfit(Exception):
     """The author's signed statement itself is at fault, whoever serves it. The text is the reason."""
+
+
+class _Slow(Exception):
+    """Others wait for the place of this fetch."""
 
 
 def _who(context: Context, announcement: Announcement) -> str:
@@ -76,9 +85,10 @@ async def _fetch(context: Context, announcement: Announcement, source: str) -> N
         return
     incoming = await context.in_thread(blobs.receive, artifact)
     try:
-        await _somewhere(context, source, lambda address: context.client.fetch(
+        fetching = _somewhere(context, source, lambda address: context.client.fetch(
             source, address, artifact.digest, artifact.size, incoming, incoming.rewind()
         ))  # fmt: skip
+        await _in_turn(context, fetching, lambda: incoming.offset)
     except BaseException:
         await context.in_thread(incoming.abort)
         raise
@@ -95,9 +105,9 @@ async def _record(context: Context, announcement: Announcement, source: str) -> 
     except ValueError:
         raise _Unfit("record") from None  # it names bytes that are here, and claims another size
     except KeyError:
-        data = await _somewhere(context, source, lambda address: context.client.fetch_small(
+        data = await _in_turn(context, _somewhere(context, source, lambda address: context.client.fetch_small(
             source, address, announcement.record, announcement.record_size
-        ))  # fmt: skip
+        )))  # fmt: skip
     try:
         artifact = decode_record(data).weights
     except BadMessage as error:
@@ -106,6 +116,24 @@ async def _record(context: Context, announcement: Announcement, source: str) -> 
         raise _Unfit("record")
     await context.in_thread(context.blobs.put_bytes, data)
     return artifact
+
+
+async def _in_turn(
+    context: Context, attempt: Coroutine[Any, Any, T], received: Callable[[], int] = lambda: 0
+) -> T:  # fmt: skip
+    """The attempt, which is ended as _Slow when it is slow while others wait. received: bytes so far."""
+    running = asyncio.create_task(attempt)
+    try:
+        while not running.done():
+            before = received()
+            await asyncio.wait([running], timeout=limits.SLOW_SECONDS)
+            slow = received() - before < limits.SLOW_BYTES_PER_SECOND * limits.SLOW_SECONDS
+            if slow and not running.done() and context.machine.fetches.waiting(context.now):
+                raise _Slow
+        return running.result()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def _somewhere(context: Context, source: str, attempt: Callable[[str], Awaitable[T]]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from braintorrent.protocol.contacts import NEVER, Contacts
@@ -13,6 +13,7 @@ from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.table import Offer, Table
 
 HOPELESS = 3  # failures in a row of one source with one content, after which nobody waits for it
+BEHIND = 30.0  # seconds that a slow source, which gave way, stays behind the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,17 @@ class Fetches:
         failures = self.avoid.get((announcement.content, source), Avoided()).failures + 1
         wait = min(self.policy.ask_every * 2 ** min(failures - 1, 16), longest)
         self.avoid[announcement.content, source] = Avoided(failures, now + wait)
+
+    def gave_way(self, announcement: Announcement, source: str, now: float) -> None:
+        """That source gives the bytes, but slowly, while others waited: they come first."""
+        before = self.avoid.get((announcement.content, source), Avoided())
+        self.avoid[announcement.content, source] = replace(before, until=now + BEHIND)
+
+    def waiting(self, now: float) -> bool:
+        """Whether some author's fetch could begin, were there fewer in flight."""
+        full = len(self.flying) >= self.policy.max_fetches and now >= self.paused_until
+        waiting = (author for author in self._allowed(everyone=False) if author not in self.flying)
+        return full and any(self._choice(author, now) is not None for author in waiting)
 
     def next_deadline(self, now: float) -> float:
         """When something held back may begin."""

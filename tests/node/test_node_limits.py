@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from braintorrent.node.node import Node
 from braintorrent.node.roster import Member
 from braintorrent.node.status import status
 from braintorrent.node.trusting import untrust
+from braintorrent.protocol import fetches
 from braintorrent.protocol.effects import Fetch
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import Version
@@ -94,6 +96,37 @@ async def test_what_was_begun_of_an_author_goes_when_it_announces_something_newe
         assert author not in node.context.unfinished
         give_up(node.context, author)  # nothing is left to give up
     b.state.close()
+
+
+async def test_a_slow_lab_gives_way_to_who_waits_and_is_fetched_from_all_the_same(labs, until, monkeypatch):
+    monkeypatch.setattr(limits, "SLOW_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "SLOW_BYTES_PER_SECOND", 4 * limits.MIB)
+    monkeypatch.setattr(fetches, "BEHIND", 0.5)
+    timing = {"ask_every": 0.1, "alone_after": 0.3, "linger": 60.0}
+    size, stop = 1_000_000, {"versions": 1}  # 4 MB
+    a, slow, b = labs("lab-a", "slow", "lab-b", task={"size": size}, stop=stop, timing=timing, discovery=False)
+    slow.peer = slow.peer.model_copy(update={"serve_mib_per_second": 0.5})
+
+    def held(node, lab):
+        entry = node.context.machine.table.entries.get(lab.me)
+        return entry is not None and entry.held is not None
+
+    def meet(node, other):
+        node.context.machine.sighted(other.lab.me, other.listening, node.context.now)
+        node.pump()
+
+    async with asyncio.timeout(40), Node(a) as node, Node(slow) as first:
+        machine = node.context.machine
+        machine.fetches.policy = replace(machine.policy, max_fetches=1)
+        meet(node, first)
+        await until(lambda: slow.me in machine.fetches.flying)
+        async with Node(b) as second:
+            meet(node, second)
+            await until(lambda: held(node, b))
+            assert not held(node, slow), "it was being fetched first, and is not here yet"
+            await until(lambda: held(node, slow))
+    received = node.context.client.received[slow.me]
+    assert received < 1.7 * 4 * size, "what had come was kept"
 
 
 def test_labs_live_on_this_machine_where_its_people_say_so(labs):
