@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from braintorrent.contracts import Trained
-from braintorrent.errors import StorageFull
+from braintorrent.errors import StorageBusy, StorageFull
 from braintorrent.network.client import Client
 from braintorrent.network.conduct import Conduct
 from braintorrent.node.board import Board
@@ -144,8 +144,20 @@ class Context:
         try:
             await self.in_thread(function, *arguments)
         except StorageFull as error:
-            self.notes["disk"] = str(error)
+            self.notes["ledger" if isinstance(error, StorageBusy) else "disk"] = str(error)
             log.warning("not kept: %s", error)
+        else:
+            self.notes.pop("ledger", None)
+
+    async def read(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run on any other thread what reads the ledger, again and again while another process holds it."""
+        while True:
+            try:
+                return await self.in_thread(function, *arguments)
+            except StorageBusy as error:
+                self.notes["ledger"] = str(error)
+                log.warning("waiting: %s", error)
+                await asyncio.sleep(self.machine.policy.storage_retry)
 
     # ------------------------------------------------------------- kept on disk, from a thread
 

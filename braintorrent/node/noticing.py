@@ -84,7 +84,7 @@ async def watch_notices(context: Context) -> None:
 
 async def refresh(context: Context) -> None:
     """Look at the ledger's notices: hold what is new, drop what is outdated, show what waits for a person."""
-    kept, machine = await context.in_thread(read_notices, context.ledger, context.notices), context.machine
+    kept, machine = await context.read(read_notices, context.ledger, context.notices), context.machine
     machine.noticed(*(each.notice for each in kept))
     held = {notice.digest for notice in machine.notices}
     outdated = [each.notice for each in kept if each.notice.digest not in held]
