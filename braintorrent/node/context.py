@@ -18,6 +18,7 @@ from braintorrent.network.client import Client
 from braintorrent.network.conduct import Conduct
 from braintorrent.node.board import Board
 from braintorrent.node.gating import Gates
+from braintorrent.node.going_on import current
 from braintorrent.node.lab import Lab
 from braintorrent.node.lineage import Ancestry
 from braintorrent.protocol.machine import PeerMachine
@@ -103,7 +104,7 @@ class Context:
     metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)  # stage -> last values
     last_merge: dict[str, Any] = field(default_factory=dict)
     merges: int = 0
-    contained: frozenset[str] = frozenset()  # whose training is in the newest own version
+    contained: frozenset[str] = frozenset()  # whose training is in the own version trained from
 
     @property
     def now(self) -> float:
@@ -170,8 +171,8 @@ class Context:
         self.board.add(version, {f"{stage}/{name}": value for name, value in metrics.items()})
 
     def look_back(self) -> None:
-        """See anew whose training is in the newest own version."""
-        self.contained = self.ancestry.authors(self.machine.newest)
+        """See anew whose training is in the own version that is trained from."""
+        self.contained = self.ancestry.authors(current(self.ledger))
 
     def save_checkpoint(self, inside: bool) -> None:
         """Weights, optimiser, and the merge they came from. inside: training goes on at once from it. StorageFull."""
