@@ -79,7 +79,8 @@ def question(advice: dict[str, Any]) -> str:
     """What a person is asked before it is done."""
     name, by, why = advice["name"], advice["by"], f": {advice['why'].rstrip('.')}" if advice["why"] else ""
     return {
-        "introduction": f"Trust {name}, introduced by {by}?", "rotation": f"Follow {by} to its new key, {advice['id']}?",
+        "introduction": f"Trust {name}, introduced by {by}?",
+        "rotation": f"Follow {by} to its new key, {advice['id']}?",
         "revocation": f"{by} revoked {name}{why}. Trust {name} no more?",
     }[advice["kind"]]  # fmt: skip
 

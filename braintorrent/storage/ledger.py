@@ -176,6 +176,11 @@ class Ledger:
         """Digests of the records of all these versions, oldest first."""
         return [record for (record,) in self._database.rows("SELECT record FROM announcement ORDER BY unix")]
 
+    def authors(self) -> list[tuple[str, str]]:
+        """(digest, author) of the weights and records of all these versions."""
+        query = "SELECT content, author FROM announcement UNION SELECT record, author FROM announcement"
+        return self._database.rows(query)
+
     def merge(self, merged: Merged) -> None:
         """Keep a merge that no version follows, durable on return."""
         with self._database.transaction() as sql:
@@ -221,9 +226,8 @@ class Ledger:
 
         def write(sql: sqlite3.Connection) -> None:
             row = (author, *version, reason, time.time())
-            if sql.execute("INSERT OR IGNORE INTO refusal VALUES (?, ?, ?, ?, ?)", row).rowcount and not chain.full(
-                sql, author
-            ):
+            new = sql.execute("INSERT OR IGNORE INTO refusal VALUES (?, ?, ?, ?, ?)", row).rowcount
+            if new and not chain.full(sql, author):
                 self._append(sql, "refused", chain.refused(author, version, reason))
 
         self._database.note_work(write)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 
@@ -23,7 +24,8 @@ B, C = Identity.create(), Identity.create()
 def typed(monkeypatch, capsys):
     """(exit code, stdout, stderr) of a command line."""
 
-    def run(*arguments) -> tuple[int, str, str]:
+    def run(*arguments, answer: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{answer}\n"))
         monkeypatch.setattr(sys, "argv", ["braintorrent", *map(str, arguments)])
         code = 0
         try:
@@ -85,16 +87,24 @@ def test_revoked_is_shown_with_the_reason_and_undone_only_on_purpose(typed, fold
 
 def test_a_revocation_needs_a_reason_and_somebody(typed, folder):
     assert "missing option '--why'" in typed("revoke", "lab-b", "-C", folder)[2]
+    for me in ("lab-a", ensure_identity(folder).id):
+        assert f"{me}: that is this lab itself" in typed("revoke", me, "--why", "x", "-C", folder)[2]
     assert "nobody here is called lab-x" in typed("revoke", "lab-x", "--why", "x", "-C", folder)[2]
 
 
 @pytest.mark.parametrize("called", [None, "the-third"])
 def test_an_introduction_is_accepted_by_name(typed, folder, advised, called):
     advised(Introduction, ("10.0.0.2:2",), 5)
-    assert f"lab-b introduces lab-c {C.id[:7]}; braintorrent trust --accept lab-c, or --decline lab-c" in " ".join(
+    (waiting,) = shown(typed, folder)["waiting"]
+    assert waiting["settle"] == f"to trust it: braintorrent trust --accept lab-c -C {folder}; to leave it: --decline"
+    assert f"lab-b introduces lab-c {C.id[:7]}; to trust it: braintorrent trust --accept" in " ".join(
         typed("roster", folder)[1].split()
     )
-    code, out, _ = typed("trust", "--accept", "lab-c", *(["--name", called] if called else []), "-C", folder)
+    arguments = ("trust", "--accept", "lab-c", *(["--name", called] if called else []), "-C", folder)
+    code, out, said = typed(*arguments, answer="n")
+    assert (code, said) == (1, "braintorrent: nothing was changed\n")
+    assert "Trust lab-c, introduced by lab-b? [y/N]" in out
+    code, out, _ = typed(*arguments, "--yes")
     assert (code, out) == (0, f"{folder}: trusts {called or 'lab-c'} {C.id[:7]}\n")
     found = shown(typed, folder)
     member = next(m for m in found["members"] if m["id"] == C.id)
@@ -108,7 +118,7 @@ def test_declined_advice_waits_no_more(typed, folder, advised):
     assert typed("trust", "--decline", "lab-c", "-C", folder)[0] == 0
     assert shown(typed, folder)["waiting"] == []
     assert Roster(StatePaths(folder).roster).ids == {B.id}
-    assert typed("trust", "--accept", "lab-c", "-C", folder)[0] == 2
+    assert typed("trust", "--accept", "lab-c", "-C", folder, "--yes")[0] == 2
 
 
 def test_a_revocation_is_accepted_and_what_came_before_it_is_over(typed, folder, advised):
@@ -117,7 +127,11 @@ def test_a_revocation_is_accepted_and_what_came_before_it_is_over(typed, folder,
     advised(Revocation, "spoils", 6)
     (waiting,) = shown(typed, folder)["waiting"]
     assert (waiting["kind"], waiting["name"], waiting["why"]) == ("revocation", "third", "spoils")
-    assert typed("trust", "--accept", "third", "-C", folder)[0] == 0
+    assert waiting["settle"].startswith("to trust it no more: braintorrent trust --accept third -C ")
+    code, out, _ = typed("trust", "--accept", "third", "-C", folder, answer="y")
+    assert code == 0
+    assert out.startswith("lab-b revoked third: spoils. Trust third no more? [y/N]: ")
+    assert out.endswith(f"{folder}: trusts no more: third {C.id[:7]}\n")
     (revoked,) = shown(typed, folder)["revoked"]
     assert (revoked["name"], revoked["by"]) == ("third", "lab-b")
     assert typed("audit", folder)[0] == 0

@@ -11,8 +11,6 @@ from click.testing import CliRunner
 from braintorrent.cli import cli
 from braintorrent.errors import ConfigError
 from braintorrent.node.auditing import audit
-from braintorrent.node.lab import Lab
-from braintorrent.node.node import Node
 from braintorrent.records import Identity
 from braintorrent.storage import Ledger, StatePaths, file_digest
 
@@ -97,16 +95,11 @@ def test_a_life_of_an_older_release_told_of_no_files(folders):
     assert said(folder)["files"].startswith("no start told of them yet")
 
 
-async def test_a_log_cut_by_a_flipped_byte_is_damage_and_no_other_format(folders, until, tmp_path):
-    (folder,) = folders("lab-a", timing={"alone_after": 0.0})
-    async with Node(Lab.open(folder)) as node:
-        await until(lambda: node.context.machine.counter)
-        shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns("lock"))
-    log = StatePaths(tmp_path / "copy").ledger.with_name("ledger.sqlite-wal")
-    data = bytearray(log.read_bytes())
-    data[100] ^= 1
-    log.write_bytes(data)
-    (found,) = broken(tmp_path / "copy")
+def test_a_file_that_is_no_ledger_is_damage_and_no_other_format(stopped):
+    state = StatePaths(stopped[0])
+    state.ledger.with_suffix(".seal").unlink()
+    state.ledger.write_bytes(b"")
+    (found,) = broken(stopped[0])
     assert found.endswith("ledger.sqlite: damaged, or no ledger")
 
 
