@@ -48,6 +48,7 @@ async def fetch(context: Context, effect: effects.Fetch) -> None:
         context.notes.pop(f"from {context.lab.roster.name(source)}", None)
         log.debug("holds %s %s", _who(context, announcement), announcement.version)
         context.ledger.mark_held(announcement)
+        context.holds(announcement)
         context.unfinished.pop(announcement.author, None)
         context.tell(lambda now: machine.fetched(announcement, source, now))
 

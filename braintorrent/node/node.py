@@ -95,6 +95,8 @@ class Node:
             lab, machine, blobs, ledger, client, self.pump, pending, board, conduct, self._part
         )  # fmt: skip
         self._exit.callback(context.worker.shutdown)
+        for digest, author in filter(lambda of: blobs.has(of[0]), ledger.authors()):
+            context.authors.setdefault(digest, set()).add(author)
         if own:
             context.metrics["own"] = own
         self.serving = Serving(context)

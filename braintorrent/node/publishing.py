@@ -30,6 +30,7 @@ async def publish(context: Context, effect: effects.Publish) -> None:
         context.tell(lambda now: context.machine.published(None, now))
         return
     context.notes.pop("disk", None)
+    context.holds(announcement)
     previous = context.machine.newest
     context.pending = Pending()
     await context.keep(keep_published, context, announcement, dict(context.metrics.get("own", {})))

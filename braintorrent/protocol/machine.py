@@ -14,7 +14,7 @@ Two lanes run side by side. Asking and fetching never stop. The work lane goes
 
     invariants  a merge takes what is verified at that moment; no peer, dead or slow, delays it
                 a version is told to others only after `published`
-                after LEFT there is no effect but the farewell
+                after LEFT there is no effect but the farewell, and bytes given back (of who is revoked then)
 """
 
 from __future__ import annotations
@@ -320,8 +320,8 @@ class PeerMachine:
             self._ask(peer)
 
     def emit(self, effect: want.Effect) -> None:
-        """Want this done. After the end nothing is."""
-        if self.step is not Step.LEFT:
+        """Want this done. After the end nothing is, but that bytes go."""
+        if self.step is not Step.LEFT or isinstance(effect, want.Forget):
             self._wants.append(effect)
 
     def _ask(self, peer: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from braintorrent.network import limits
 from braintorrent.network.client import Client
 from braintorrent.node.fetching import fetch, give_up
 from braintorrent.node.finding import nearby
+from braintorrent.node.lab import Lab
 from braintorrent.node.node import Node
 from braintorrent.node.roster import Member
 from braintorrent.node.status import status
@@ -35,6 +37,36 @@ async def test_who_leaves_the_roster_loses_its_connections_in_both_directions(la
         untrust(a.state, a.identity, "lab-b")
         await until(lambda: b.me not in a.roster.ids and not callers._of.get(b.me) and b.me not in remotes)
         await until(lambda: other.context.machine.contacts.of[a.me].problem.startswith("roster"))
+
+
+async def test_what_is_only_of_a_former_member_goes_to_nobody_and_its_weights_go_also_after_the_end(labs, until):
+    a, b, c = labs("lab-a", "lab-b", "lab-c", discovery=False, stop={"versions": 2})
+    async with asyncio.timeout(40), Node(a) as node, Node(b) as other:
+        for one, two in ((node, other), (other, node)):
+            one.context.machine.sighted(two.lab.me, two.listening, one.context.now)
+            one.pump()
+        assert [await node.finished(), await other.finished()] == ["finished", "finished"]
+        theirs, blobs = node.context.machine.table.entries[b.me].held, node.context.blobs
+        own = node.context.machine.newest
+        assert theirs.final
+        async with Client(c.identity, lambda peer: True) as client:
+
+            async def served(a_record, size):
+                return await client.fetch_small(a.me, node.listening, a_record, size)
+
+            assert await served(theirs.record, theirs.record_size)
+            untrust(a.state, a.identity, "lab-b")
+            await until(lambda: b.me not in a.roster.ids)
+            with pytest.raises(Gone):
+                await served(theirs.record, theirs.record_size)
+            assert await served(own.record, own.record_size)
+        await until(lambda: not blobs.has(theirs.content))
+        assert blobs.has(theirs.record), "lineage goes on"
+    async with asyncio.timeout(40), Node(Lab.open(a.folder)) as node:  # and so in the next life
+        assert node.serving.blob(c.me, theirs.record) is None
+        descriptor, _ = node.serving.blob(c.me, own.content)
+        os.close(descriptor)
+    c.state.close()
 
 
 async def test_status_names_faults_and_the_ban_they_led_to(labs, monkeypatch):
