@@ -181,11 +181,6 @@ class Ledger:
         query = "SELECT content, author FROM announcement UNION SELECT record, author FROM announcement"
         return self._database.rows(query)
 
-    def authors(self) -> list[tuple[str, str]]:
-        """(digest, author) of the weights and records of all these versions."""
-        query = "SELECT content, author FROM announcement UNION SELECT record, author FROM announcement"
-        return self._database.rows(query)
-
     def merge(self, merged: Merged) -> None:
         """Keep a merge that no version follows, durable on return."""
         with self._database.transaction() as sql:
