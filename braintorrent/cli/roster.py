@@ -82,7 +82,8 @@ def rotate(folder: Path) -> None:
     """Give this lab a new key, and so a new peer id. Stop its node first.
 
     The old key says who it goes on as, the new one agrees; labs that trust the old id follow by themselves once
-    they hear of it, from this lab at its next `run` or from each other. The old key stays as `state/key.old`, for
+    they hear of it, from this lab at its next `run` or from each other; where somebody revoked this lab, or it had
+    another new key within a day, a person there is asked first. The old key stays as `state/key.old`, for
     the record. Open invites and backups of the old key are of no use any more: make new ones.
 
     A key that somebody else may have is no case for this, since whoever has it can do the same: tell the other

@@ -14,7 +14,7 @@ from braintorrent.node.lab import ensure_identity
 from braintorrent.node.roster import Roster
 from braintorrent.protocol.notices import Introduction, Revocation
 from braintorrent.records import Identity
-from braintorrent.records.notice import sign_notice
+from braintorrent.records.notice import rotation, sign_notice
 from braintorrent.storage import Ledger, StateFolder, StatePaths
 
 B, C = Identity.create(), Identity.create()
@@ -150,3 +150,27 @@ def test_a_key_is_changed_while_nothing_runs(typed, folder):
     assert typed("audit", folder)[0] == 0
     assert typed("rotate", "-C", folder / "nowhere")[0] == 2
     assert not (folder / "nowhere").exists()
+
+
+def test_revoking_a_lab_names_those_on_its_word_and_takes_them_along_if_told_to(typed, folder, advised):
+    advised(Introduction, (), 5)
+    assert typed("trust", "--accept", "lab-c", "-C", folder, "--yes")[0] == 0
+    code, out, _ = typed("revoke", "lab-b", "--why", "lies", "-C", folder)
+    assert code == 0
+    assert "still trusted, on the word of lab-b: lab-c; if you doubt that word: braintorrent revoke" in out
+    code, out, _ = typed("revoke", B.id, "--vouched", "--why", "lies", "-C", folder)
+    assert code == 0
+    assert f"{folder}: lab-c {C.id[:7]} is revoked" in out
+    assert Roster(StatePaths(folder).roster).ids == set()
+
+
+def test_a_doubtful_new_key_is_followed_when_a_person_says_so(typed, folder):
+    federation = load_federation(folder.parent / "federation.toml").id
+    with Ledger(StatePaths(folder).ledger, identity=ensure_identity(folder)) as ledger:
+        ledger.keep_notice(rotation(B, C, federation, 5).raw, "waiting")
+    (waiting,) = shown(typed, folder)["waiting"]
+    assert (waiting["kind"], waiting["name"], waiting["by"]) == ("rotation", C.id[:7], "lab-b")
+    assert typed("trust", "--accept", "lab-b", "-C", folder, "--yes")[0] == 2, "that may mean anything"
+    code, _, _ = typed("trust", "--accept", C.id[:7], "-C", folder, answer="y")
+    assert (code, Roster(StatePaths(folder).roster).ids) == (0, {C.id})
+    assert Roster(StatePaths(folder).roster).name(C.id) == "lab-b"
