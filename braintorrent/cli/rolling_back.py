@@ -50,7 +50,7 @@ def rollback(before: str | None, to: str | None, folder: Path, yes: bool) -> Non
             for note in (*way.notes, *notes):
                 click.echo(note)
             newest = words(found.own[-1].version)
-            if not yes:
-                click.confirm(f"go back from {newest} to {way.called}, and drop what was begun since?", abort=True)
+            if not yes and not click.confirm(f"go back from {newest} to {way.called}, and drop what was begun since?"):
+                raise click.ClickException("nothing was changed")
             found.go(way)
     click.echo(f"{folder}: the next run goes on from {way.called}")

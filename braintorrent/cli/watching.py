@@ -85,4 +85,4 @@ def _say_last(folder: Path, last: dict[str, Any]) -> None:
         click.echo(last["goes_on"])
     if names := last.get("contains_revoked"):
         first = f"to go back: braintorrent rollback --before {names[0]} -C {folder}"
-        click.echo(f"revoked: the model contains {', '.join(names)} (braintorrent lineage); {first}")
+        click.echo(f"revoked: the model contains {', '.join(names)} (braintorrent lineage -C {folder}); {first}")
