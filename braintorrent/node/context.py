@@ -100,7 +100,6 @@ class Context:
     notes: dict[str, str] = field(default_factory=dict)  # "disk", "discovery", "roster", "alone", ...
     hearing: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while a notice heard is settled
     authors: dict[str, set[str]] = field(default_factory=dict)  # digest of bytes held -> whose versions they are of
-    authors: dict[str, set[str]] = field(default_factory=dict)  # digest of bytes held -> whose versions they are of
     notices: dict[bytes, Notice] = field(default_factory=dict)  # those of the ledger, opened
     advice: list[dict[str, Any]] = field(default_factory=list)  # notices that wait for a person
     revokers: dict[str, str] = field(default_factory=dict)  # peer that trusts this lab no more -> why
@@ -168,11 +167,6 @@ class Context:
         for digest in (announcement.content, announcement.record):
             self.authors.setdefault(digest, set()).add(announcement.author)
 
-    def holds(self, announcement: Announcement) -> None:
-        """The bytes of this version, own or another's, are here: to be served while its author is trusted."""
-        for digest in (announcement.content, announcement.record):
-            self.authors.setdefault(digest, set()).add(announcement.author)
-
     # ------------------------------------------------------------- kept on disk, from a thread
 
     def measured(self, stage: str, metrics: Mapping[str, float]) -> None:
@@ -210,9 +204,6 @@ class Context:
             weights(announcement.content)
         if announcement.record not in needed:
             self.blobs.archive(announcement.record)
-        for digest in (announcement.content, announcement.record):
-            if not self.blobs.has(digest):
-                self.authors.pop(digest, None)
         for digest in (announcement.content, announcement.record):
             if not self.blobs.has(digest):
                 self.authors.pop(digest, None)
