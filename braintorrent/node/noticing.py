@@ -65,7 +65,7 @@ def _tell(context: Context, notice: Notice, state: str) -> None:
             told = advice(notice, context.lab.roster, context.lab.folder.resolve())
             context.advice = [*context.advice, told]
             context.notes.pop(f"stranger {short(notice.peer)}", None)
-            log.warning("%s (waiting)", said(told))
+            log.warning("waiting: %s", said(told))
         case Introduction() | Revocation():
             verb = "introduces" if isinstance(notice, Introduction) else "revoked"
             log.info("%s %s %s %s: %s", name(notice.author), verb, notice.name, short(notice.peer), state)
