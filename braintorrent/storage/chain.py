@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from braintorrent.protocol.messages import Announcement
@@ -66,6 +66,15 @@ def full(sql: sqlite3.Connection, author: str) -> bool:
         (author.encode(),),
     ).fetchone()[0]
     return bool(count >= MAX_REFUSALS)
+
+
+def read(rows: Callable[..., list[Any]], *kinds: str) -> Iterator[tuple[int, str, bytes]]:
+    """(sequence, kind, signed bytes) of every entry in order, or of some kinds, a few at a time."""
+    wanted = f"AND kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
+    query, after = f"SELECT sequence, kind, raw FROM entry WHERE sequence > ? {wanted} ORDER BY sequence LIMIT 256", 0
+    while found := rows(query, after, *kinds):
+        after = found[-1][0]
+        yield from found
 
 
 def old_digest(rows: Callable[..., list[Any]], counts: Iterable[Sequence[Any]]) -> str:

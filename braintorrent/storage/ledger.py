@@ -77,11 +77,7 @@ class Ledger:
 
     def chain(self, *kinds: str) -> Iterator[Entry]:
         """Every entry in order, or of some kinds; each verified by itself (BadMessage), not how they are linked."""
-        wanted = f"AND kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
-        query, after = f"SELECT sequence, raw FROM entry WHERE sequence > ? {wanted} ORDER BY sequence LIMIT 256", 0
-        while rows := self._chained(query, after, *kinds):
-            after = rows[-1][0]
-            yield from (open_entry(raw) for _, raw in rows)
+        return (open_entry(raw) for *_, raw in chain.read(self._chained, *kinds))
 
     def keep_notice(self, raw: bytes, state: str) -> None:
         """Keep a signed notice, or its new state: own, accepted, waiting, refused. Durable on return."""
@@ -280,7 +276,7 @@ class Ledger:
 
     def merges(self) -> list[tuple[Version | None, Merged]]:
         """All of them, in order, with the version each led to."""
-        return read_merges(self._database.rows)
+        return list(read_merges(self._database.rows))
 
     def count(self, peer: str, received: int, sent: int) -> None:
         """Add to the bytes exchanged with a peer. Noted."""

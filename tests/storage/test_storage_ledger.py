@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +17,7 @@ from braintorrent.errors import FormatError, StorageFull
 from braintorrent.protocol.table import MAX_REFUSED
 from braintorrent.protocol.version import NOTHING, Version
 from braintorrent.records import Identity
-from braintorrent.storage import Ledger, Merged, Part
+from braintorrent.storage import Ledger, Merged, Part, chain
 from braintorrent.storage.chain import MAX_REFUSALS
 from braintorrent.storage.database import Database
 
@@ -359,3 +360,18 @@ def test_refusals_of_one_author_are_bounded_and_the_newest_stay(tmp_path):
     assert len(refused) <= 64
     assert Version(1, 200) in refused
     assert Version(1, 1) not in refused
+
+
+def test_proving_takes_the_memory_of_a_page_however_long_the_chain(tmp_path):
+    me, size = Identity.create(), 4096
+    with Ledger(tmp_path / "ledger.sqlite", identity=me) as ledger:
+        with ledger._database.transaction() as sql:
+            for n in range(3000):
+                chain.append(sql, me, "roster", {"n": n, "more": "x" * size})
+        tracemalloc.start()
+        try:
+            assert all(finding.whole for finding in ledger.proved(me.id))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 3000 * size / 3
