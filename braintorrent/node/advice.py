@@ -100,6 +100,9 @@ def decide(
     """What becomes of a notice just heard: "heed", or the state in which it is kept. gone: whom people took off."""
     if notice.author == me:
         return "own"  # from a life that this disk does not remember
+    before = next((each.state for each in kept if each.notice.digest == notice.digest), "")
+    if before:
+        return before  # what a person declined stays declined, though it is told again after a start
     match notice:
         case Introduction():
             return _about_introduction(notice, roster, me, peer, newest(kept, roster, me), gone)

@@ -103,6 +103,17 @@ def test_a_revocation_that_was_declined_does_not_stand_in_the_way(desk):
     assert desk.hear(rotation(M, N, FED, 2)) == "heed"
 
 
+def test_what_a_person_declined_stays_declined_when_it_is_told_again(desk):
+    desk.hear(revoked(M))
+    doubtful = rotation(M, N, FED, 2)
+    assert desk.hear(doubtful) == "waiting"
+    with Ledger(desk.paths.ledger, identity=desk.me) as ledger:
+        for each in desk.kept:
+            ledger.keep_notice(each.notice.raw, "refused")
+    assert desk.hear(doubtful) == "refused"
+    assert desk.roster.ids == {A.id, M.id}
+
+
 def test_to_accept_a_revocation_by_name_is_not_to_follow_a_new_key(desk):
     desk.hear(revoked(M))
     desk.hear(rotation(M, N, FED, 2000))
@@ -132,7 +143,7 @@ def test_one_new_key_a_day_is_followed_and_a_chain_shown_at_once_is_one(desk):
     assert desk.hear(rotation(P, Q, FED, 3)) == "waiting"
     earlier = dict.fromkeys(earlier, time.time() - 90000)
     trust(desk.paths, desk.me, P.id, Member(name="lab-m", former=earlier))
-    assert desk.hear(rotation(P, Q, FED, 3)) == "heed"
+    assert desk.hear(rotation(P, Q, FED, 4)) == "heed"
     assert desk.roster.members[Q.id].former.keys() == {M.id, N.id, P.id}
 
 
