@@ -10,6 +10,7 @@ BrainTorrentError
 │   ├── Broken            what lies in the state folder is not what was signed
 │   └── Diverged          local training's loss is no longer finite
 ├── StorageFull           this disk has no room left; passes when there is room again
+│   └── StorageBusy       another process holds the ledger; passes, and is waited for in the same way
 └── RemoteError           what another peer did or failed to do; never ends this process
     ├── Unreachable       no connection, or no complete answer in time
     ├── Refused           one side declines the other; `reason` is a word for the record
@@ -58,6 +59,10 @@ class Diverged(LocalError):
 
 class StorageFull(BrainTorrentError):
     """No room on this disk (or in the configured bound). Serving goes on; writing waits."""
+
+
+class StorageBusy(StorageFull):
+    """Another process has held the ledger for longer than one call waits. Serving goes on; writing waits."""
 
 
 class RemoteError(BrainTorrentError):

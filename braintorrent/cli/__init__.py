@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import click
 
-from braintorrent.errors import LocalError
+from braintorrent.errors import LocalError, StorageFull
 
 VERBS = {
     "new": "new",
@@ -110,7 +110,7 @@ def main(command: click.Command = cli) -> None:
     except click.ClickException as error:
         click.echo(f"braintorrent: {_described(error)}", err=True)
         sys.exit(error.exit_code)
-    except LocalError as error:
+    except (LocalError, StorageFull) as error:
         click.echo(f"braintorrent: {error}", err=True)
         sys.exit(2)
     except BaseExceptionGroup as group:

@@ -30,6 +30,11 @@ def audit(folder: Path, as_json: bool, notes: tuple[str, str] | None, compare: P
     blobs          each what its name says, and none missing
     roster         as its last entry says
     models         as told beside them
+    start          the weights all labs began from, as at the first start
+    files          federation.toml and split.json since the last start; a new federation.toml is told, and no break
+
+    It does not cover peer.toml, the key file's own header, logs, the checkpoint, and the baseline that `evaluate
+    --alone` keeps: a node that starts checks the first two and does without the rest.
 
     The first break ends it with exit code 1. A node may run meanwhile; then the seal is open, and not checked.
 

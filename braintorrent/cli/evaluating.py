@@ -43,3 +43,5 @@ def evaluate(
     if every_case:
         console.print(evaluation_tables.cases(report))
     console.print(evaluation_tables.summary(report))
+    for line in evaluation_tables.warnings(report):
+        click.echo(line)

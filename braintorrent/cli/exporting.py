@@ -13,12 +13,14 @@ import click
 @click.option("--model", help="merged, own, best, latest, or a safetensors file (default: the first there is of "
                               "merged, best, latest).")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace an earlier export there; all else in it stays.")
+@click.option("--anyway", is_flag=True, help="Also a model that contains a lab revoked here.")
 @click.option("--json", "as_json", is_flag=True, help="Print the model card as one JSON object.")
-def export(folder: Path, out: Path, model: str | None, force: bool, as_json: bool) -> None:
+def export(folder: Path, out: Path, model: str | None, force: bool, anyway: bool, as_json: bool) -> None:
     """Write the model of the lab in FOLDER as a MONAI bundle, with a model card.
 
     The bundle holds the weights (safetensors), what is done to a scan before and after the network, and a card that
-    says which labs went in at what weight and how well the model did here. It gives the segmentations that
+    says which labs are in it and how well the model did here; of labs revoked since, too, and none that contains one
+    is exported without --anyway. It gives the segmentations that
     `braintorrent predict` gives, without BrainTorrent:
 
     \b
@@ -32,7 +34,7 @@ def export(folder: Path, out: Path, model: str | None, force: bool, as_json: boo
 
     from braintorrent.workbench.exporting import export as write
 
-    card = write(folder, out, model, force=force)
+    card = write(folder, out, model, force=force, anyway=anyway)
     if as_json:
         click.echo(json.dumps(card))
         return

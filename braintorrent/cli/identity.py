@@ -52,14 +52,18 @@ def id(folder: Path, as_json: bool) -> None:
 @click.option("--lift", metavar="NAME", help="End the quarantine of the peer called NAME, which signed two contents.")
 @click.option("--accept", metavar="NAME", help="Do what another lab advises about NAME (see: braintorrent roster).")
 @click.option("--decline", metavar="NAME", help="Do not.")
+@click.option("--yes", is_flag=True, help="With --accept: ask nothing.")
 def trust(
     line: str | None, folder: Path, replace: bool, name: str | None, remove: str | None, lift: str | None,
-    accept: str | None, decline: str | None,
+    accept: str | None, decline: str | None, yes: bool,
 ) -> None:  # fmt: skip
     """Put the peer that LINE names on this peer's roster.
 
     LINE is what `braintorrent id` printed in the other lab, in quotes. Both sides do it. A running node
-    notices within two seconds. For a lab that another one introduced: --accept, or --decline.
+    notices within two seconds.
+
+    What other labs advise (braintorrent roster shows it) is done by --accept: a lab that they introduced is trusted,
+    one that they revoked is trusted no more. It says which, and asks.
     """
     if sum(given is not None for given in (line, remove, lift, accept, decline)) != 1:
         one = "give one of: LINE, --accept NAME, --decline NAME, --remove NAME, --lift NAME"
@@ -67,7 +71,7 @@ def trust(
     if line is not None:
         _add(folder, line, name, replace)
     elif accept is not None:
-        _accept(folder, accept, name)
+        _accept(folder, accept, name, yes=yes)
     elif decline is not None:
         _decline(folder, decline)
     elif remove is not None:
@@ -93,25 +97,31 @@ def _check_name(folder: Path, name: str) -> None:
     from braintorrent.config import load_peer
     from braintorrent.errors import ConfigError
     from braintorrent.node.lab import check_folder
+    from braintorrent.node.roster import alike
 
     check_folder(folder)
-    if name == load_peer(folder).name:
+    if alike(name, load_peer(folder).name):
         raise ConfigError(f"{folder}: this lab itself is called {name}; call the other one differently: --name OTHER")
 
 
-def _accept(folder: Path, name: str, called: str | None) -> None:
+def _accept(folder: Path, name: str, called: str | None, *, yes: bool) -> None:
+    from braintorrent.node.advice import advice, question
     from braintorrent.node.lab import ensure_identity
     from braintorrent.node.members import pick
+    from braintorrent.node.roster import Roster
     from braintorrent.node.trusting import heed
-    from braintorrent.protocol.notices import Introduction
+    from braintorrent.protocol.notices import Introduction, Revocation
     from braintorrent.storage import StatePaths
 
     identity, (notice, *others) = ensure_identity(folder), pick(folder, name)
     if isinstance(notice, Introduction):
         _check_name(folder, called or notice.name)
-    heed(StatePaths(folder), identity, notice, name=called or "")
+    paths = StatePaths(folder)
+    if not yes and not click.confirm(question(advice(notice, Roster(paths.roster), folder))):
+        raise click.ClickException("nothing was changed")
+    heed(paths, identity, notice, name=called or "")
     _refuse(folder, others)
-    verb = "trusts" if isinstance(notice, Introduction) else "has revoked"
+    verb = "trusts no more:" if isinstance(notice, Revocation) else "trusts"
     click.echo(f"{folder}: {verb} {called or name} {notice.peer[:7]}")
 
 
@@ -156,7 +166,7 @@ def _lift(folder: Path, name: str) -> None:
     if paths.ledger.exists():
         with Ledger(paths.ledger, identity=identity) as ledger:
             entries = ledger.entries(identity.id)
-            for peer in roster.named(name) & entries.keys():
+            for peer in roster.lives(roster.named(name)) & entries.keys():
                 for incarnation in entries[peer].quarantined:
                     ledger.lift(peer, incarnation)
                     lifted += 1

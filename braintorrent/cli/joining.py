@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,9 @@ def invite(name: str | None, folder: Path, hours: float, listing: bool, cancel: 
         return _list(inviting.invites(paths), now, as_json)
     assert name is not None
     if cancel:
-        inviting.cancel(paths, name)
-        click.echo(json.dumps({"cancelled": name}) if as_json else f"{folder}: the code for {name} is worthless now")
+        good = inviting.cancel(paths, name, now)
+        words = "is worthless now" if good else "had expired already"
+        click.echo(json.dumps({"cancelled": name}) if as_json else f"{folder}: the code for {name} {words}")
         return
     code = inviting.invite(folder, name, hours, now)
     if as_json:
@@ -95,6 +97,9 @@ def join(
     CODE is what `braintorrent invite` printed in the other lab, which must be running and reachable. It is asked over
     a connection that only it can answer. What it offers may name installed methods, tasks and networks only, never
     code. Nothing is written before you agree; a join that breaks off can be repeated with the same command.
+
+    With - as CODE it is read from standard input, one line: a code given as an argument stands in the list of
+    processes, which other users of this machine may read.
     """
     from braintorrent.errors import RemoteError, StorageFull
     from braintorrent.node.tables import console as wide_console
@@ -103,7 +108,7 @@ def join(
 
     if as_json and not yes:
         raise click.UsageError("--json asks no questions: give --yes too", click.get_current_context())
-    invited = decode_invite(code)
+    invited = decode_invite(_read() if code == "-" else code)
     console = wide_console(stderr=as_json)
     try:
         offer = joining.look(invited, folder)
@@ -128,10 +133,16 @@ def join(
         click.echo(step)
 
 
+def _read() -> str:
+    if sys.stdin.isatty():
+        click.echo("code: ", nl=False, err=True)
+    return sys.stdin.readline()  # what follows may be the answers to the questions
+
+
 def _ask(offer: Offer, *, yes: bool, only_inviter: bool) -> bool:
-    """Whether to trust those that the inviter vouches for too; click.Abort unless a person agrees to join."""
-    if not yes:
-        click.confirm(f"Join, and trust {offer.welcome.name}?", abort=True)
+    """Whether to trust those that the inviter vouches for too; ClickException unless a person agrees to join."""
+    if not yes and not click.confirm(f"Join, and trust {offer.welcome.name}?"):
+        raise click.ClickException("nothing was written; the code is still good")
     if only_inviter or not offer.others:
         return False
     names = ", ".join(name for _, name, _ in offer.others)

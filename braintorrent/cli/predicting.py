@@ -36,6 +36,10 @@ def predict(
 
     jobs = plan(scans, out, force=force) if out is not None else []  # said before anything heavy is loaded
     predictor = Predictor(folder, model)
+    if predictor.revoked:
+        from braintorrent.workbench.contents import warning
+
+        click.echo(warning(predictor.lab, predictor.kept, predictor.revoked), err=True)
     if not predictor.segments:
         _probabilities(predictor, scans, as_json)
         return
@@ -83,4 +87,4 @@ def _probabilities(predictor: Predictor, scans: tuple[Path, ...], as_json: bool)
 
 def _model(predictor: Predictor) -> dict[str, Any]:
     kept = predictor.kept
-    return {"name": kept.name, "version": kept.version, "content": kept.content}
+    return {"name": kept.name, "version": kept.version, "content": kept.content, "revoked": predictor.revoked}

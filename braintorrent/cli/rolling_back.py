@@ -23,12 +23,15 @@ def rollback(before: str | None, to: str | None, folder: Path, yes: bool) -> Non
     merging their models can bring PEER's influence in again (`braintorrent status` says when). The ledger keeps it all.
 
     Old weights are kept while there is room (disk_gib). Where some of a lineage is unknown, --before goes back further:
-    PEER might be in that part. It says so, and --to takes that version all the same.
+    PEER might be in that part. It says so, and --to takes that version all the same; to the start it never goes past
+    such a version. Models of state/models that contain PEER, or are newer than where it goes, are removed.
     """
     if (before is None) == (to is None):
         raise click.UsageError("give one of: --before PEER, --to VERSION", click.get_current_context())
+    from braintorrent.node.going_on import words
+    from braintorrent.node.influence import comes_back
     from braintorrent.node.lab import check_folder
-    from braintorrent.node.reverting import Reverting, peers_called, words
+    from braintorrent.node.reverting import Reverting, peers_called
     from braintorrent.node.roster import Roster
     from braintorrent.records import Identity
     from braintorrent.storage import Ledger, StateFolder
@@ -37,15 +40,17 @@ def rollback(before: str | None, to: str | None, folder: Path, yes: bool) -> Non
     with StateFolder(folder) as state:
         identity = Identity.load(state.key)
         with Ledger(state.ledger, identity=identity) as ledger:
-            found = Reverting(state, identity, ledger)
+            found, notes = Reverting(state, identity, ledger), []
             if before is not None:
-                way = found.before(peers_called(Roster(state.roster), before), before)
+                peers = peers_called(Roster(state.roster), before)
+                way = found.before(peers, before)
+                notes = list(comes_back(folder, ledger, identity.id, peers, before))
             else:
                 way = found.to(to or "")
-            for note in way.notes:
+            for note in (*way.notes, *notes):
                 click.echo(note)
             newest = words(found.own[-1].version)
-            if not yes:
-                click.confirm(f"go back from {newest} to {way.called}, and drop what was begun since?", abort=True)
+            if not yes and not click.confirm(f"go back from {newest} to {way.called}, and drop what was begun since?"):
+                raise click.ClickException("nothing was changed")
             found.go(way)
     click.echo(f"{folder}: the next run goes on from {way.called}")

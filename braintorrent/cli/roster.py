@@ -39,8 +39,9 @@ def roster(folder: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("name")
 @click.option("--why", metavar="TEXT", required=True, help="The reason, one line; the other labs will read it.")
+@click.option("--vouched", is_flag=True, help="So too the labs that are here on NAME's word, and on theirs.")
 @in_folder
-def revoke(name: str, why: str, folder: Path) -> None:
+def revoke(name: str, why: str, vouched: bool, folder: Path) -> None:
     """Trust the lab called NAME no more, from now on, and let the others know.
 
     Its versions are refused, whoever relays them; its models are dropped here and no longer served, its
@@ -50,14 +51,29 @@ def revoke(name: str, why: str, folder: Path) -> None:
 
     NAME may also be a peer id, of a lab that is not on the roster. A running node notices within two seconds.
     """
-    from braintorrent.config import federation_path, load_federation
+    from braintorrent.config import federation_path, load_federation, load_peer
+    from braintorrent.errors import ConfigError
+    from braintorrent.node.influence import goes_on
     from braintorrent.node.lab import ensure_identity
+    from braintorrent.node.roster import Roster
     from braintorrent.node.trusting import revoke as take_back
     from braintorrent.storage import StatePaths
 
+    if name in (load_peer(folder).name, ensure_identity(folder).id):
+        raise ConfigError(f"{folder}: {name}: that is this lab itself")
     identity, federation = ensure_identity(folder), load_federation(federation_path(folder)).id
-    for peer in sorted(take_back(StatePaths(folder), identity, federation, name, why)):
-        click.echo(f"{folder}: {name} {peer[:7]} is revoked; the others are told")
+    paths = StatePaths(folder)
+    gone = take_back(paths, identity, federation, name, why, vouched=vouched)
+    roster = Roster(paths.roster)
+    for peer in sorted(gone):
+        click.echo(f"{folder}: {roster.name(peer)} {peer[:7]} is revoked; the others are told")
+    if left := sorted(map(roster.name, roster.vouched(gone))):
+        click.echo(
+            f"{folder}: still trusted, on the word of {name}: {', '.join(left)}; if you doubt that word: "
+            f"braintorrent revoke {min(gone)} --vouched --why TEXT -C {folder}"
+        )
+    for line in goes_on(folder, identity.id, gone, name):
+        click.echo(line)
 
 
 @click.command()
@@ -66,7 +82,8 @@ def rotate(folder: Path) -> None:
     """Give this lab a new key, and so a new peer id. Stop its node first.
 
     The old key says who it goes on as, the new one agrees; labs that trust the old id follow by themselves once
-    they hear of it, from this lab at its next `run` or from each other. The old key stays as `state/key.old`, for
+    they hear of it, from this lab at its next `run` or from each other; where somebody revoked this lab, or it had
+    another new key within a day, a person there is asked first. The old key stays as `state/key.old`, for
     the record. Open invites and backups of the old key are of no use any more: make new ones.
 
     A key that somebody else may have is no case for this, since whoever has it can do the same: tell the other

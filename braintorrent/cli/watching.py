@@ -81,6 +81,8 @@ def _say_last(folder: Path, last: dict[str, Any]) -> None:
     models = ", ".join(str(path) for path in sorted(StatePaths(folder).models.glob("*.safetensors")))
     click.echo(f"the last one ended {how} at version {last['versions']}{final}")
     click.echo(f"scores:  {scores(last) or 'none'}\nmodels:  {models or 'none kept yet'}")
+    if last.get("goes_on"):
+        click.echo(last["goes_on"])
     if names := last.get("contains_revoked"):
         first = f"to go back: braintorrent rollback --before {names[0]} -C {folder}"
-        click.echo(f"revoked: the newest version contains {', '.join(names)} (braintorrent lineage); {first}")
+        click.echo(f"revoked: the model contains {', '.join(names)} (braintorrent lineage -C {folder}); {first}")

@@ -1,6 +1,6 @@
 """Gates before a merge: which verified models are taken at all. Each refusal has a word that is recorded.
 
-    norm        the update is far larger than those accepted of late, whoever's: scaled, or of another kind
+    norm        the update is far larger than those accepted of late of most others: scaled, or of another kind
     validation  on this lab's own validation cases the model is worse than its own by more than a little
 
 What a model is checked for while it is read (layout, finite values, norms) is in merging.py; this is what it is
@@ -11,34 +11,49 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
-from statistics import median
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from statistics import median, median_low
 
 from braintorrent.contracts import Candidate
 from braintorrent.learning.contract import Learner
 from braintorrent.learning.passes import Model, fits, load, plausible
 from braintorrent.weights import Weights
 
-RECENT = 64  # accepted updates
-SEEN = 5  # of them before anything is refused: of fewer, no median is a habit
+RECENT = 15  # accepted updates of one author, whose median is its habit
+SEEN = 5  # accepted updates of all before anything is refused: of fewer, no median is a habit
+CROWD = 3  # authors among whom one can be outvoted
 
 
 class Norms:
-    """The norms of updates accepted of late, of all authors, and what follows for the next; factor 0: nothing."""
+    """The norms of updates accepted so far, by author, and what follows for the next; factor 0: nothing.
 
-    def __init__(self, factor: float, before: Iterable[float] = ()) -> None:
-        self.factor, self._recent = factor, deque[float](maxlen=RECENT)
-        self.accepted(before)
+    Every author counts once, however often it publishes, so fewer than half of CROWD or more authors move the bound
+    neither up nor down beyond what honest ones send. Of fewer authors nobody has a majority: what the first SEEN
+    updates allowed is never exceeded.
+    """
 
-    def accepted(self, norms: Iterable[float]) -> None:
-        """These went into a merge. One of 0 is a model that is here already, and says nothing of updates."""
-        self._recent.extend(norm for norm in norms if norm > 0)
+    def __init__(self, factor: float, before: Iterable[Mapping[str, float]] = ()) -> None:
+        self.factor = factor
+        self._first: list[float] = []
+        self._recent: dict[str, deque[float]] = {}
+        for norms in before:
+            self.accepted(norms)
 
-    @property
-    def most(self) -> float:
-        """The largest norm accepted now."""
-        known = self.factor and len(self._recent) >= SEEN
-        return self.factor * median(self._recent) if known else math.inf
+    def accepted(self, norms: Mapping[str, float]) -> None:
+        """Author -> norm, in one merge. One of 0 is a model that is here already, and says nothing of updates."""
+        for author, norm in norms.items():
+            if norm > 0:
+                self._recent.setdefault(author, deque(maxlen=RECENT)).append(norm)
+                self._first += [norm] if len(self._first) < SEEN else []
+
+    def most(self, authors: Collection[str]) -> float:
+        """The largest norm accepted now, if these are the other labs: who left, or had another key, has no voice."""
+        habits = [median(recent) for author, recent in self._recent.items() if author in authors]
+        if not self.factor or len(self._first) < SEEN:
+            return math.inf
+        if len(habits) >= CROWD:
+            return self.factor * median_low(habits)
+        return self.factor * min([median(self._first), *([max(habits)] if habits else [])])
 
 
 def scores_here(learner: Learner, candidates: Sequence[Candidate], scratch: Weights) -> dict[str, float]:

@@ -116,5 +116,5 @@ def capped(weights: Mapping[str, float], me: str | None, share: float) -> Mappin
                 return dict.fromkeys(weights, 1 / len(weights))
             rest = {me: 1.0}
         total = sum(rest.values())
-        weights = {**dict.fromkeys(over, share), **{a: w * left / total for a, w in rest.items()}}
+        weights = {**dict.fromkeys(over, share), **{a: w / total * left for a, w in rest.items()}}
     return weights

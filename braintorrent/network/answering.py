@@ -60,7 +60,7 @@ class Handlers(Protocol):
         """Whether `peer` is on the roster now."""
 
     def follow(self, rotation: bytes) -> None:
-        """Somebody unproven brings these bytes: a notice that a lab has a new key. BadMessage if they are none."""
+        """Somebody unproven brings these bytes: rotations, how it came to its key. BadMessage if they are none."""
 
     def hello(self, caller: str, hello: Hello) -> Hello:
         """Answer a hello, or raise Refused: its reason and detail travel to the caller."""

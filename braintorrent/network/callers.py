@@ -2,14 +2,15 @@
 
 Whoever has not shown a known key yet is a stranger: few of them are kept at once, of all and of one address,
 and the *oldest* makes room for the next. A handshake takes milliseconds, so among hundreds of silent
-strangers an honest caller gets through, where a full waiting room would turn it away. Strangers never push
-out a peer with a known key, and such a peer only ever pushes out itself.
+strangers an honest caller gets through, where a full waiting room would turn it away. When the house is full,
+whoever with a known key has most connections gives one up, idle ones first: no few keys keep others out. A
+peer's only connection goes to nobody while it is in use.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from braintorrent.network import limits
@@ -17,11 +18,12 @@ from braintorrent.network import limits
 
 @dataclass(slots=True, eq=False)
 class Caller:
-    """One connection. peer: whose key it showed, "" so far. drop: ends it, at once and without a word."""
+    """One connection. peer: whose key it showed, "" so far. drop: ends it, at once and without a word. busy: in use."""
 
     place: str
     drop: Callable[[], object]
     peer: str = ""
+    busy: Callable[[], bool] = lambda: False
 
 
 class Callers:
@@ -41,10 +43,13 @@ class Callers:
         strangers = [caller for caller in self._all if not caller.peer]
         if len(here) >= limits.STRANGERS_PER_ADDRESS:
             self._drop(next(iter(here)))
-        elif strangers and (len(strangers) >= limits.STRANGERS or len(self._all) >= limits.CONNECTIONS):
+        elif len(strangers) >= limits.STRANGERS:
             self._drop(strangers[0])
         elif len(self._all) >= limits.CONNECTIONS:
-            return None
+            least = self._surplus() or next(iter(strangers), None) or _idle(self._all)
+            if least is None:
+                return None
+            self._drop(least)
         caller = Caller(place, drop)
         self._all[caller] = None
         self._of.setdefault(place, {})[caller] = None
@@ -75,9 +80,20 @@ class Callers:
         for caller in list(self._of.get(peer, ())):
             self._drop(caller)
 
+    def _surplus(self) -> Caller | None:
+        """Of the peer with most connections, unless each has but one: the oldest idle one, or the oldest."""
+        known = (group for group in self._of.values() if next(iter(group)).peer)
+        most = max(known, key=len, default={})
+        return (_idle(most) or next(iter(most))) if len(most) > 1 else None
+
     def _drop(self, caller: Caller) -> None:
         self.leave(caller)
         caller.drop()
+
+
+def _idle(callers: Iterable[Caller]) -> Caller | None:
+    """The first that no request is being answered on."""
+    return next((caller for caller in callers if not caller.busy()), None)
 
 
 def _place(host: str) -> str:

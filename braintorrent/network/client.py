@@ -48,7 +48,7 @@ T = TypeVar("T")
 class Client:
     """Calls other peers as `identity`; use as `async with Client(...)`. `trusted` is asked before each request.
 
-    rotation: the notice that this lab has a new key, for those who know the old one; or empty.
+    rotation: how this lab came to its key (encode_chain), for those who know an old one; or empty.
     dialling: where it calls. conduct: where faults of answers are noted; who is banned is not called.
     received, sent: body bytes by peer id. Every method raises RemoteErrors only, beside what a sink raises.
     """

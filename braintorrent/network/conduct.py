@@ -71,6 +71,12 @@ class Conduct:
         sheet = self._sheets.get(peer)
         return dict(sheet.faults) if sheet else {}
 
+    def inherit(self, peer: str, heir: str) -> None:
+        """`peer` goes on as `heir`: a new key, and all that was held against the old one."""
+        sheet = self._sheets.pop(peer, None)
+        if sheet is not None:
+            self._sheets.setdefault(heir, sheet)
+
     def forget(self, peer: str) -> None:
         """`peer` is off the roster."""
         self._sheets.pop(peer, None)

@@ -50,7 +50,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)
-        self._caller.drop = transport.abort
+        self._caller.drop, self._caller.busy = transport.abort, lambda: self.answering
         certificate = shown_certificate(transport.get_extra_info("ssl_object"))
         peer = certified(certificate) if certificate is not None else ""
         if peer and self._trusted(peer):  # anchors cannot be taken back: its key may be a former member's

@@ -6,7 +6,7 @@ KIB = 1 << 10
 MIB = 1 << 20
 
 # Bodies, bytes. Each fits the largest honest message with room to spare.
-CERTIFICATE_BYTES = KIB  # all are 322 bytes; a rotation, where one follows, has at most 300
+CERTIFICATE_BYTES = 2 * KIB  # all are 322 bytes; rotations, where they follow, have at most 300 each
 HELLO_BYTES = 128 * KIB  # AGREEMENT_KEYS of the longest keys and values are 99 KiB
 ASK_BYTES = 32 * KIB  # 256 authors at 75 bytes, and one announcement of 1 KiB
 TELL_BYTES = 128 * KIB  # 32 announcements of 1 KiB, and 64 peers with their addresses
@@ -57,6 +57,8 @@ IDLE_SECONDS = 30.0  # a silent connection is closed, be it before or after a re
 STALL_SECONDS = 30.0  # an answer with no new byte for so long has failed
 CLOSE_SECONDS = 5.0  # for a peer in the middle of a download when this one leaves
 BYTES_PER_SECOND = 32 * KIB  # slower over a BLOCK, and the peer is stuck rather than slow; a fetch can be resumed
+SLOW_SECONDS = 30.0  # how long a fetch may be slow while others wait for its place
+SLOW_BYTES_PER_SECOND = MIB  # what is slow then: a thirtieth of 250 Mbit/s; alone it may go on
 
 # Discovery.
 SIGHTINGS = 1024  # mDNS names believed at once; a flood of records costs no more

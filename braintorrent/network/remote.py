@@ -32,7 +32,7 @@ class Parts:
 class Remote:
     """`peer`, whose certificate is `der`: every connection trusts that certificate only.
 
-    rotation: the notice that this lab has a new key, shown with its certificate; empty without one.
+    rotation: how this lab came to its key (encode_chain), shown with its certificate; empty without any.
     """
 
     def __init__(self, identity: Identity, der: bytes, dialling: Dialling, rotation: bytes = b"") -> None:

@@ -108,6 +108,8 @@ def in_words(error: RemoteError, address: str) -> str:
 
 
 def _explained(context: Context, peer: str, address: str, error: RemoteError) -> RemoteError:
+    if error.reason == "roster" and peer in context.revokers:
+        return Refused(context.revokers[peer], reason=f"revoked by {context.lab.roster.name(peer)}")
     if error.reason == "roster" and peer in context.lab.roster.ids:
         return Refused(f"{context.lab.roster.name(peer)} does not trust this lab yet", reason="roster")
     if isinstance(error, Unreachable):

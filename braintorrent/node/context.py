@@ -13,12 +13,13 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from braintorrent.contracts import Trained
-from braintorrent.errors import StorageFull
+from braintorrent.errors import StorageBusy, StorageFull
 from braintorrent.network.client import Client
 from braintorrent.network.conduct import Conduct
 from braintorrent.network.receiving import Inbox
 from braintorrent.node.board import Board
 from braintorrent.node.gating import Gates
+from braintorrent.node.going_on import current
 from braintorrent.node.lab import Lab
 from braintorrent.node.lineage import Ancestry
 from braintorrent.protocol.machine import PeerMachine
@@ -101,12 +102,14 @@ class Context:
     strangers: dict[str, str] = field(default_factory=dict)  # peer not on the roster -> where it was sighted
     notes: dict[str, str] = field(default_factory=dict)  # "disk", "discovery", "roster", "alone", ...
     hearing: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while a notice heard is settled
+    authors: dict[str, set[str]] = field(default_factory=dict)  # digest of bytes held -> whose versions they are of
     notices: dict[bytes, Notice] = field(default_factory=dict)  # those of the ledger, opened
     advice: list[dict[str, Any]] = field(default_factory=list)  # notices that wait for a person
+    revokers: dict[str, str] = field(default_factory=dict)  # peer that trusts this lab no more -> why
     metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)  # stage -> last values
     last_merge: dict[str, Any] = field(default_factory=dict)
     merges: int = 0
-    contained: frozenset[str] = frozenset()  # whose training is in the newest own version
+    contained: frozenset[str] = frozenset()  # whose training is in the own version trained from
 
     @property
     def now(self) -> float:
@@ -121,7 +124,7 @@ class Context:
     @cached_property
     def gates(self) -> Gates:
         """What a model must pass before it is merged here."""
-        return Gates(self.lab.peer.gates, self.ledger)
+        return Gates(self.lab.peer.gates, self.ledger, self.lab.roster)
 
     @cached_property
     def accumulator(self) -> Weights:
@@ -147,8 +150,25 @@ class Context:
         try:
             await self.in_thread(function, *arguments)
         except StorageFull as error:
-            self.notes["disk"] = str(error)
+            self.notes["ledger" if isinstance(error, StorageBusy) else "disk"] = str(error)
             log.warning("not kept: %s", error)
+        else:
+            self.notes.pop("ledger", None)
+
+    async def read(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run on any other thread what reads the ledger, again and again while another process holds it."""
+        while True:
+            try:
+                return await self.in_thread(function, *arguments)
+            except StorageBusy as error:
+                self.notes["ledger"] = str(error)
+                log.warning("waiting: %s", error)
+                await asyncio.sleep(self.machine.policy.storage_retry)
+
+    def holds(self, announcement: Announcement) -> None:
+        """The bytes of this version, own or another's, are here: to be served while its author is trusted."""
+        for digest in (announcement.content, announcement.record):
+            self.authors.setdefault(digest, set()).add(announcement.author)
 
     # ------------------------------------------------------------- kept on disk, from a thread
 
@@ -161,8 +181,8 @@ class Context:
         self.board.add(version, {f"{stage}/{name}": value for name, value in metrics.items()})
 
     def look_back(self) -> None:
-        """See anew whose training is in the newest own version."""
-        self.contained = self.ancestry.authors(self.machine.newest)
+        """See anew whose training is in the own version that is trained from."""
+        self.contained = self.ancestry.authors(current(self.ledger))
 
     def save_checkpoint(self, inside: bool) -> None:
         """Weights, optimiser, and the merge they came from. inside: training goes on at once from it. StorageFull."""
@@ -187,3 +207,6 @@ class Context:
             weights(announcement.content)
         if announcement.record not in needed:
             self.blobs.archive(announcement.record)
+        for digest in (announcement.content, announcement.record):
+            if not self.blobs.has(digest):
+                self.authors.pop(digest, None)

@@ -20,6 +20,7 @@ from typing import Any
 from aiohttp import web
 
 from braintorrent.errors import StorageFull
+from braintorrent.node.going_on import current, gone_back
 from braintorrent.node.lineage import Ancestry
 from braintorrent.node.roster import Roster
 from braintorrent.storage import Ledger, StatePaths, write_atomically
@@ -101,9 +102,12 @@ def ended(folder: Path) -> dict[str, Any]:
         return found
     roster = Roster(paths.roster)
     with Ledger(paths.ledger, read_only=True) as ledger:
-        newest, measured = ledger.newest(), ledger.metrics()
-        inside = Ancestry(ledger, paths.blobs).authors(newest) if roster.revoked else frozenset()
-    found["contains_revoked"] = sorted(roster.name(peer) for peer in inside & roster.revoked.keys())
+        newest, measured, gone = ledger.newest(), ledger.metrics(), gone_back(ledger)
+        inside = Ancestry(ledger, paths.blobs).authors(current(ledger)) if roster.revoked else frozenset()
+    found["goes_on"] = f"the next run goes on from {gone}" if gone else None
+    if gone:  # what was said of the version gone back from
+        found["notes"] = {what: text for what, text in found.get("notes", {}).items() if what != "lineage"}
+    found["contains_revoked"] = sorted({roster.name(peer) for peer in inside & roster.revoked.keys()})
     for m in measured:
         if m.value is not None:
             found["metrics"].setdefault(m.stage, {})[m.name] = m.value

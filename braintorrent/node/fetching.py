@@ -5,10 +5,13 @@ A source that can be dialled is asked for the bytes; one that cannot was told wh
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from braintorrent.errors import BadMessage, RemoteError, StorageFull, Unreachable
+from braintorrent.network import limits
+from braintorrent.network.conduct import is_fault
 from braintorrent.node.context import Context, log
 from braintorrent.protocol import effects
 from braintorrent.protocol.messages import Announcement
@@ -34,7 +37,12 @@ async def fetch(context: Context, effect: effects.Fetch) -> None:
         reason = str(error)
         log.warning("%s %s refused: %s", _who(context, announcement), announcement.version, reason)
         context.ledger.refuse(announcement.author, announcement.version, reason)
+        if not isinstance(error.__cause__, BadMessage) or is_fault(error.__cause__):  # else of another release
+            context.conduct.offend(announcement.author, f"unfit: a version whose {reason} is not as agreed")
         context.tell(lambda now: machine.fetch_failed(announcement, source, now, refuse=reason))
+    except _Slow:
+        log.info("%s %s: %s is slow, and gives way", _who(context, announcement), announcement.version, short(source))
+        context.tell(lambda now: machine.gave_way(announcement, source, now))
     except RemoteError as error:
         log.info("%s %s from %s: %s", _who(context, announcement), announcement.version, short(source), error)
         if isinstance(error, BadMessage):
@@ -46,6 +54,7 @@ async def fetch(context: Context, effect: effects.Fetch) -> None:
         context.notes.pop(f"from {context.lab.roster.name(source)}", None)
         log.debug("holds %s %s", _who(context, announcement), announcement.version)
         context.ledger.mark_held(announcement)
+        context.holds(announcement)
         context.unfinished.pop(announcement.author, None)
         context.tell(lambda now: machine.fetched(announcement, source, now))
     finally:
@@ -54,6 +63,10 @@ async def fetch(context: Context, effect: effects.Fetch) -> None:
 
 class _Unfit(Exception):
     """The author's signed statement itself is at fault, whoever serves it. The text is the reason."""
+
+
+class _Slow(Exception):
+    """Others wait for the place of this fetch."""
 
 
 def _who(context: Context, announcement: Announcement) -> str:
@@ -82,7 +95,7 @@ async def _fetch(context: Context, effect: effects.Fetch) -> None:
         return
     incoming = await context.in_thread(blobs.receive, artifact)
     try:
-        await _weights(context, effect, artifact, incoming)
+        await _in_turn(context, _weights(context, effect, artifact, incoming), lambda: incoming.offset)
     except BaseException:
         await context.in_thread(incoming.abort)
         raise
@@ -100,15 +113,33 @@ async def _record(context: Context, effect: effects.Fetch) -> Artifact:
     except ValueError:
         raise _Unfit("record") from None  # it names bytes that are here, and claims another size
     except KeyError:
-        data = await _whole(context, effect, announcement.record, announcement.record_size)
+        data = await _in_turn(context, _whole(context, effect, announcement.record, announcement.record_size))
     try:
         artifact = decode_record(data).weights
-    except BadMessage:
-        raise _Unfit("record") from None
+    except BadMessage as error:
+        raise _Unfit("record") from error
     if artifact.size != schema.size or artifact.digest != announcement.content:
         raise _Unfit("record")
     await context.in_thread(context.blobs.put_bytes, data)
     return artifact
+
+
+async def _in_turn(
+    context: Context, attempt: Coroutine[Any, Any, T], received: Callable[[], int] = lambda: 0
+) -> T:  # fmt: skip
+    """The attempt, which is ended as _Slow when it is slow while others wait. received: bytes so far."""
+    running = asyncio.create_task(attempt)
+    try:
+        while not running.done():
+            before = received()
+            await asyncio.wait([running], timeout=limits.SLOW_SECONDS)
+            slow = received() - before < limits.SLOW_BYTES_PER_SECOND * limits.SLOW_SECONDS
+            if slow and not running.done() and context.machine.fetches.waiting(context.now):
+                raise _Slow
+        return running.result()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def _whole(context: Context, effect: effects.Fetch, record: str, size: int) -> bytes:

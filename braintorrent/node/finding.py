@@ -8,11 +8,14 @@ from collections.abc import Callable
 from braintorrent.errors import FormatError, RemoteError
 from braintorrent.network.address import own_addresses, parse_address
 from braintorrent.network.client import Client
+from braintorrent.network.conduct import Conduct
 from braintorrent.network.dialling import is_loopback
 from braintorrent.node.asking import in_words
 from braintorrent.node.context import Context, log
 from braintorrent.node.lab import Lab
+from braintorrent.node.roster import BY_CODE, Roster
 from braintorrent.protocol.steps import Step
+from braintorrent.protocol.table import Table
 from braintorrent.records import short
 
 MAX_STRANGERS = 256  # sighted, not on the roster (yet): enough for a campus, nothing for a flood
@@ -32,9 +35,15 @@ def sighted(context: Context, peer: str, address: str) -> None:
 
 def knocked(context: Context, peer: str) -> None:
     """Somebody asked who is not on the roster. People are told once: perhaps the trust is only half done."""
-    what = f"stranger {short(peer)}"
+    revoked = context.lab.roster.revoked.get(peer)
+    what = f"{'revoked' if revoked else 'stranger'} {short(peer)}"
+    if any(advice["id"] == peer for advice in context.advice):
+        return  # more is known of it, and a person is asked already
     if what not in context.notes and sum(note.startswith("stranger ") for note in context.notes) < MAX_KNOCKS:
-        text = f'asked and is not on the roster; if you know it: braintorrent trust "NAME {peer}"'
+        where = context.lab.folder.resolve()
+        text = f'asked and is not on the roster; if you know it: braintorrent trust "NAME {peer}" -C {where}'
+        if revoked is not None:
+            text = f"{revoked.name}, revoked here, still asks"
         context.notes[what] = text
         log.info("%s %s", short(peer), text)
 
@@ -44,7 +53,8 @@ def nearby(lab: Lab) -> Callable[[], bool]:
     here = {str(address) for address in (*lab.peer.peers, *own_addresses(parse_address(lab.peer.listen)))}
 
     def answer() -> bool:
-        hints = (a for member in lab.roster.members.values() if not member.vouched for a in member.addresses)
+        known = (member for member in lab.roster.members.values() if member.vouched in ("", BY_CODE))
+        hints = (address for member in known for address in member.addresses)
         return any(is_loopback(parse_address(address).host) for address in (*here, *hints))
 
     return answer
@@ -72,15 +82,25 @@ def follow_roster(context: Context) -> None:
     context.notes.pop("roster", None)
     if changed:
         log.info("roster changed: %d trusted", len(context.lab.roster.ids))
+        carry_over(context.lab.roster, context.machine.table, context.conduct)  # before the old keys are struck off
         context.tell(lambda now: context.machine.roster_changed(context.lab.members, now))
         for peer in before - context.lab.roster.ids:
             context.part(peer)
         _dial_roster(context)
 
 
+def carry_over(roster: Roster, table: Table, conduct: Conduct) -> None:
+    """What a lab did under a key that it had before is held against it under its new one."""
+    for heir, member in roster.members.items():
+        for peer in member.former:
+            table.inherit(peer, heir)
+            conduct.inherit(peer, heir)
+
+
 def _dial_roster(context: Context) -> None:
     for peer, member in context.lab.roster.members.items():
-        context.notes.pop(f"stranger {short(peer)}", None)
+        for kind in ("stranger", "revoked"):
+            context.notes.pop(f"{kind} {short(peer)}", None)
         met = context.strangers.pop(peer, None)
         for address in (*member.addresses, *([met] if met else [])):
             sighted(context, peer, address)

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from braintorrent.config import GatesSection
 from braintorrent.contracts import Candidate, MergeOutcome
 from braintorrent.learning.contract import Learner
-from braintorrent.learning.gating import RECENT, Norms, scores_here, worse
+from braintorrent.learning.gating import Norms, scores_here, worse
 from braintorrent.learning.merging import Bounds
+from braintorrent.node.roster import Roster
 from braintorrent.storage import Ledger
 from braintorrent.weights import Weights
 
@@ -21,20 +22,21 @@ SCORED = 256  # models whose score is remembered: a method that takes everyone m
 class Gates:
     """Used on the learner's thread. What was accepted in earlier lives is in the ledger."""
 
-    def __init__(self, section: GatesSection, ledger: Ledger) -> None:
-        self.section = section
-        merges = ledger.merges()[-RECENT:] if section.norm else []
-        self._norms = Norms(section.norm, (p.norm for _, merged in merges for p in merged.included.values()))
+    def __init__(self, section: GatesSection, ledger: Ledger, roster: Roster) -> None:
+        self.section, self._roster = section, roster
+        merges = ledger.merges() if section.norm else []
+        norms = ({author: part.norm for author, part in merged.included.items()} for _, merged in merges)
+        self._norms = Norms(section.norm, norms)
         self._scores: dict[str, float] = {}  # content digest -> score here
 
     @property
     def bounds(self) -> Bounds:
         """What the next merge holds models to."""
-        return Bounds(self._norms.most, self.section.max_share)
+        return Bounds(self._norms.most(self._roster.ids), self.section.max_share)
 
     def accepted(self, outcome: MergeOutcome) -> None:
         """A merge was taken."""
-        self._norms.accepted(norm for author, norm in outcome.norms.items() if author in outcome.included)
+        self._norms.accepted({author: norm for author, norm in outcome.norms.items() if author in outcome.included})
 
     def refused(
         self, learner: Learner, own: Mapping[str, float], offered: Mapping[str, Candidate], scratch: Weights

@@ -27,12 +27,13 @@ from braintorrent.network.joining import JoinRequest, Welcome, decode_join, enco
 from braintorrent.node.context import Context, log
 from braintorrent.node.control import read_status
 from braintorrent.node.finding import follow_roster
+from braintorrent.node.kept import taken_off
 from braintorrent.node.lab import Lab, ensure_identity, hints
-from braintorrent.node.roster import Member, Name, Roster
+from braintorrent.node.roster import BY_CODE, Member, Name, Roster, alike
 from braintorrent.node.trusting import introduce, objection, trust
 from braintorrent.records import Invite, encode_invite, short
 from braintorrent.records.invite import new_secret
-from braintorrent.storage import StatePaths, write_atomically
+from braintorrent.storage import Ledger, StatePaths, write_atomically
 
 FORMAT = 1
 FORGET_SECONDS = 30 * 86400.0  # a code that expired so long ago is struck from the file
@@ -70,7 +71,7 @@ def invite(folder: Path, name: str, hours: float, now: float) -> str:
             f"{federation_path(folder)}: a bundle is code, which no code word brings to another lab; install it there "
             "by hand (docs/bundles.md), and trust each other by braintorrent id and braintorrent trust"
         )
-    if Roster(paths.roster).named(name):
+    if Roster(paths.roster).like(name):
         raise ConfigError(f"{paths.roster}: {name} is trusted here already; give the new lab another name")
     code = Invite(
         identity.id, federation.id, new_secret(), int(now + 3600 * hours), tuple(_addresses(folder)[:8]), name
@@ -81,8 +82,9 @@ def invite(folder: Path, name: str, hours: float, now: float) -> str:
     except ValidationError:
         raise ConfigError(f"{name!a} is not a name (letters, digits, dot, dash, underscore; at most 63)") from None
     with _changing(paths) as invites:
-        if any(other.name == name and other.state(now) == "open" for other in invites.values()):
-            raise ConfigError(f"{paths.invites}: {name} has an open invite; braintorrent invite --cancel {name}")
+        if any(alike(other.name, name) and other.state(now) == "open" for other in invites.values()):
+            undo = f"braintorrent invite --cancel {name} -C {folder}"
+            raise ConfigError(f"{paths.invites}: {name} has an open invite; {undo}")
         invites[code.key.id] = given
     return word
 
@@ -92,14 +94,14 @@ def invites(paths: StatePaths) -> list[Given]:
     return sorted(_read(paths).values(), key=lambda given: given.made)
 
 
-def cancel(paths: StatePaths, name: str) -> None:
-    """Make the open code for `name` worthless; ConfigError if there is none."""
+def cancel(paths: StatePaths, name: str, now: float) -> bool:
+    """Make the code for `name` worthless, and forget it; whether it was still good. ConfigError if there is none."""
     with _changing(paths) as invites:
         found = [key for key, given in invites.items() if given.name == name and not given.joined]
         if not found:
-            raise ConfigError(f"{paths.invites}: no open invite for {name}; see braintorrent invite --list")
-        for key in found:
-            del invites[key]
+            where = f"-C {paths.path.parent}"
+            raise ConfigError(f"{paths.invites}: no open invite for {name}; see braintorrent invite --list {where}")
+        return "open" in [invites.pop(key).state(now) for key in found]
 
 
 class Inviting:
@@ -150,6 +152,11 @@ def admit(lab: Lab, request: JoinRequest, now: float) -> None:
     roster = Roster(paths.roster)
     if given.settled and who not in roster.ids:
         raise Refused("this code was used, and its lab is no longer trusted here", reason="used")
+    if who not in roster.ids:
+        with Ledger(paths.ledger, identity=identity) as ledger:
+            gone = taken_off(ledger).get(who, 0.0)
+        if gone > given.made:  # though a crash left the code unsettled
+            raise Refused("this lab took you off its roster since it gave this code", reason="used")
     if who not in roster.ids and objection(roster, who, given.name):
         raise Refused("this lab cannot take you by this code any more; ask for a new one", reason="unknown")
     if request.step == "join" and not given.settled:
@@ -160,7 +167,7 @@ def _settle(lab: Lab, request: JoinRequest, given: Given) -> None:
     paths, who = lab.state, request.joiner
     _note(paths, request.invite, given.model_copy(update={"joined": who}))
     if who not in Roster(paths.roster).ids:
-        trust(paths, lab.identity, who, Member(name=given.name, addresses=request.addresses))
+        trust(paths, lab.identity, who, Member(name=given.name, addresses=request.addresses, vouched=BY_CODE))
     introduce(paths, lab.identity, lab.federation.id, who, Roster(paths.roster).members[who])
     _note(paths, request.invite, given.model_copy(update={"joined": who, "settled": True}))
 

@@ -23,6 +23,7 @@ from typing import Any
 from braintorrent.contracts import MergeOutcome
 from braintorrent.errors import StorageFull
 from braintorrent.node.context import Context
+from braintorrent.node.going_on import gone_back
 from braintorrent.node.lab import Lab
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import NOTHING, Version
@@ -44,9 +45,10 @@ def told(models: Path, name: str) -> dict[str, Any]:
 def recall(lab: Lab, ledger: Ledger, blobs: BlobStore, newest: Announcement | None) -> dict[str, float]:
     """At a start: the scores of the newest version, so that nobody measures them twice; empty where unknown.
 
-    Does what a kill after the version's publication left undone: `latest` and `best` are what the ledger says.
+    Does what a kill after the version's publication left undone: `latest` and `best` are what the ledger says; of a
+    version that a person went back from, nothing.
     """
-    if newest is None:
+    if newest is None or gone_back(ledger) is not None:
         return {}
     metrics = _measured(ledger)
     with contextlib.suppress(StorageFull):

@@ -126,7 +126,8 @@ def check_folder(folder: Path) -> None:
     """ConfigError unless `folder` is a peer folder: a misspelt name must not make another lab."""
     if not (folder / "peer.toml").is_file():
         what = "no peer.toml in it" if folder.is_dir() else "no such folder"
-        raise ConfigError(f"{folder}: {what}; a peer folder holds a peer.toml (copy one of peers/)")
+        make = "make one with `braintorrent new` or `braintorrent join`, or give the folder (-C)"
+        raise ConfigError(f"{folder}: {what}; {make}")
 
 
 def ensure_identity(folder: Path) -> Identity:

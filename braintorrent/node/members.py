@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from braintorrent.errors import ConfigError
-from braintorrent.node.advice import advice, read_notices, said, waiting
+from braintorrent.node.advice import advice, called, said, waiting
 from braintorrent.node.control import last_status, read_status
-from braintorrent.node.roster import Roster
-from braintorrent.protocol.notices import Introduction, Revocation
+from braintorrent.node.kept import read_notices
+from braintorrent.node.roster import BY_CODE, Roster
+from braintorrent.protocol.notices import Introduction, Revocation, Rotation
 from braintorrent.records import Identity, short
 from braintorrent.storage import Ledger, StatePaths
 
@@ -26,22 +27,24 @@ def members(folder: Path) -> dict[str, Any]:
     trusted = [
         {
             "name": m.name, "id": peer, "addresses": list(m.addresses), "since": m.since or None,
-            "vouched": roster.name(m.vouched) if m.vouched else None, "seen": seen.get(peer),
+            "by_code": m.vouched == BY_CODE,
+            "vouched": roster.name(m.vouched) if m.vouched not in ("", BY_CODE) else None, "seen": seen.get(peer),
         }
         for peer, m in roster.members.items()
     ]  # fmt: skip
     revoked = [
         {"name": r.name, "id": peer, "why": r.why, "since": r.unix, "by": roster.name(r.by) if r.by else "this lab"}
         for peer, r in roster.revoked.items()
+        if roster.heir(peer) == peer  # not once more for each key that it had before
     ]
     return {
         "members": sorted(trusted, key=lambda m: str(m["name"])),
         "revoked": sorted(revoked, key=lambda r: str(r["name"])),
-        "waiting": [advice(notice, roster) for notice in asked(folder)],
+        "waiting": [advice(notice, roster, folder) for notice in asked(folder)],
     }
 
 
-def asked(folder: Path) -> list[Introduction | Revocation]:
+def asked(folder: Path) -> list[Introduction | Revocation | Rotation]:
     """The notices that wait for a person, of a folder whose node may run."""
     paths = StatePaths(folder)
     if not paths.ledger.exists():
@@ -51,31 +54,32 @@ def asked(folder: Path) -> list[Introduction | Revocation]:
     return waiting(kept, Roster(paths.roster), Identity.load(paths.key).id)
 
 
-def pick(folder: Path, name: str) -> list[Introduction | Revocation]:
+def pick(folder: Path, name: str) -> list[Introduction | Revocation | Rotation]:
     """What waits about the lab of that name or peer id, the newest first; ConfigError without, or of several."""
     roster, found = Roster(StatePaths(folder).roster), asked(folder)
-    about = [notice for notice in found if name in (notice.name, notice.peer, roster.name(notice.peer))]
+    about = [notice for notice in found if name in (called(notice, roster), notice.peer, roster.name(notice.peer))]
     if not about:
-        names = sorted({advice(notice, roster)["name"] for notice in found})
+        names = sorted({called(notice, roster) for notice in found})
         others = ", ".join(names) or "nobody"
         raise ConfigError(f"{folder}: nothing waits for a decision about {name}; there is advice about {others}")
-    if len({notice.peer for notice in about}) > 1:
-        ids = ", ".join(sorted({notice.peer for notice in about}))
-        raise ConfigError(f"{folder}: {name} is what others call several labs; give the peer id instead: {ids}")
-    return sorted(about, key=lambda notice: -notice.unix_ms)
+    if len(ids := {roster.heir(notice.peer) for notice in about}) > 1:
+        those = ", ".join(sorted(ids))
+        raise ConfigError(f"{folder}: {name} is what others call several labs; give the peer id instead: {those}")
+    return sorted(about, key=lambda notice: (not isinstance(notice, Rotation), -notice.unix_ms))
 
 
 def shown(found: dict[str, Any]) -> Group:
     """The picture as tables."""
-    table = Table("lab", "id", "since", "introduced by", "last seen", "addresses", box=None, header_style="bold")
+    table = Table("lab", "id", "since", "came", "last seen", "addresses", box=None, header_style="bold")
     for m in found["members"]:
         addresses = Text(", ".join(m["addresses"]))
-        table.add_row(m["name"], short(m["id"]), _day(m["since"]), m["vouched"] or "", _ago(m["seen"]), addresses)
+        came = "by code" if m["by_code"] else f"introduced by {m['vouched']}" if m["vouched"] else "by hand"
+        table.add_row(m["name"], short(m["id"]), _when(m["since"]), came, _ago(m["seen"]), addresses)
     parts: list[Any] = [table if found["members"] else Text("nobody is trusted yet")]
     if found["revoked"]:
         gone = Table("revoked", "id", "since", "by", "why", box=None, header_style="bold")
         for r in found["revoked"]:
-            gone.add_row(r["name"], short(r["id"]), _day(r["since"]), r["by"], Text(r["why"]))
+            gone.add_row(r["name"], short(r["id"]), _when(r["since"]), r["by"], Text(r["why"]))
         parts += [Text(), gone]
     if found["waiting"]:
         parts += [Text(), *(Text(said(each), "yellow") for each in found["waiting"])]
@@ -91,12 +95,12 @@ def _last_seen(folder: Path) -> dict[str, float]:
     return {p["id"]: now - p["heard_seconds_ago"] for p in peers if p["heard_seconds_ago"] is not None}
 
 
-def _day(unix: float | None) -> str:
-    return time.strftime("%Y-%m-%d", time.localtime(unix)) if unix else ""
+def _when(unix: float | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(unix)) if unix else ""
 
 
 def _ago(unix: float | None) -> str:
     if unix is None:
         return ""
     seconds = time.time() - unix
-    return f"{seconds:.0f} s ago" if seconds < 120 else time.strftime("%Y-%m-%d %H:%M", time.localtime(unix))
+    return f"{seconds:.0f} s ago" if seconds < 120 else _when(unix)

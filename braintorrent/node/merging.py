@@ -26,7 +26,8 @@ PASSING = ("too-few", "method", GONE, WORSE, REVOKED)  # these say nothing about
 async def merge(context: Context, effect: effects.Merge) -> None:
     """Carry out a Merge, and tell the machine who is in it and who is not."""
     context.activity.begin("merging")
-    inside = await context.in_thread(_revoked_inside, context, effect)
+    inside = await context.read(_revoked_inside, context, effect)
+    await context.read(lambda: context.gates)  # of the ledger, too
     work = functools.partial(_merge, context, effect, inside)
     outcome = await context.in_worker(context.activity.timed, "merging", work)
     merged = _describe(context, effect, outcome)
@@ -45,6 +46,8 @@ async def merge(context: Context, effect: effects.Merge) -> None:
     for a in effect.candidates:
         if a.author in skipped:
             context.ledger.refuse(a.author, a.version, skipped[a.author])
+            if skipped[a.author] == "schema":  # other tensors than its announcement says: no accident of training
+                context.conduct.offend(a.author, "unfit: a version with other tensors than agreed")
         elif outcome.skipped.get(a.author) == GONE:
             context.machine.lost(a, context.now)
     context.tell(lambda now: context.machine.merged(outcome.included, skipped, now, worse, passed))

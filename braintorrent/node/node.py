@@ -22,7 +22,6 @@ from braintorrent.network.dialling import Dialling
 from braintorrent.network.discovery import Discovery
 from braintorrent.network.server import Server
 from braintorrent.network.wire import encode_hello
-from braintorrent.node.advice import own_rotation
 from braintorrent.node.asking import hello
 from braintorrent.node.auditing import find_roster
 from braintorrent.node.board import Board
@@ -30,8 +29,9 @@ from braintorrent.node.context import Context, log
 from braintorrent.node.control import Control
 from braintorrent.node.dispatch import Dispatch
 from braintorrent.node.fetching import give_up
-from braintorrent.node.finding import find_static, nearby, sighted, watch_roster
+from braintorrent.node.finding import carry_over, find_static, nearby, sighted, watch_roster
 from braintorrent.node.keeping import recall
+from braintorrent.node.kept import own_rotations
 from braintorrent.node.lab import Lab, policy
 from braintorrent.node.noticing import watch_notices
 from braintorrent.node.restoring import restore
@@ -40,6 +40,8 @@ from braintorrent.node.serving import Serving
 from braintorrent.node.status import status
 from braintorrent.node.traffic import Traffic
 from braintorrent.protocol.machine import PeerMachine
+from braintorrent.protocol.table import Table
+from braintorrent.records.notice import encode_chain
 from braintorrent.storage import BlobStore, Ledger
 
 FLUSH_EVERY = 5.0  # seconds until what may be lost in a crash is durable all the same
@@ -75,15 +77,16 @@ class Node:
         blobs = BlobStore(lab.state.blobs, int(lab.peer.disk_gib * 2**30))
         restored, pending = restore(lab, ledger, blobs)
         own = await asyncio.to_thread(own_scores, lab, recall(lab, ledger, blobs, restored.newest), restored.newest)
+        conduct, dialling = Conduct(), Dialling(nearby(lab))
+        carry_over(lab.roster, Table(restored.entries), conduct)
         machine = PeerMachine(
             lab.me, lab.federation.id, lab.members, policy(lab.peer, lab.method), random.Random(secrets.randbits(64)),
             restored, loop.time(),
         )  # fmt: skip
-        conduct, dialling = Conduct(), Dialling(nearby(lab))
         client = await self._exit.enter_async_context(
             Client(
                 lab.identity, lambda peer: peer in lab.roster.ids, dialling=dialling, conduct=conduct,
-                rotation=own_rotation(ledger, lab.me),
+                rotation=encode_chain(own_rotations(ledger, lab.me)),
             )
         )  # fmt: skip
         board = Board(lab.state.tensorboard)
@@ -93,6 +96,8 @@ class Node:
             pace=lambda peer, size: self.server.pace.sent(peer, size),
         )  # fmt: skip
         self._exit.callback(context.worker.shutdown)
+        for digest, author in filter(lambda of: blobs.has(of[0]), ledger.authors()):
+            context.authors.setdefault(digest, set()).add(author)
         if own:
             context.metrics["own"] = own
         self.serving = Serving(context)

@@ -145,7 +145,7 @@ def _concerns(entry: Entry, peer: str) -> bool:
 def _called(roster: Roster, peer: str) -> str:
     if is_peer_id(peer):
         return peer
-    found = roster.named(peer) or {p for p, revoked in roster.revoked.items() if revoked.name == peer}
+    found = roster.named(peer) or {roster.heir(p) for p, revoked in roster.revoked.items() if revoked.name == peer}
     if len(found) != 1:
         there = f"there are: {roster.names or 'none'}"
         raise ConfigError(f"{roster.path}: {'several are' if found else 'nobody is'} called {peer}; {there}")

@@ -6,9 +6,10 @@ import asyncio
 
 from braintorrent.config import Peer
 from braintorrent.errors import ConfigError, StorageFull
-from braintorrent.node.advice import advice, decide, read_notices, waiting
+from braintorrent.node.advice import advice, decide, revokers, said, waiting
 from braintorrent.node.context import Context, log
 from braintorrent.node.finding import follow_roster
+from braintorrent.node.kept import read_notices, taken_off
 from braintorrent.node.roster import Roster
 from braintorrent.node.trusting import heed
 from braintorrent.protocol.effects import Heard
@@ -37,7 +38,8 @@ def _settle(
 ) -> str:  # fmt: skip
     """The state of a notice just heard, durable on return, with what it changes on the roster."""
     with Ledger(paths.ledger, identity=identity) as ledger:
-        state = decide(notice, Roster(paths.roster), identity.id, peer, read_notices(ledger, known))
+        gone = taken_off(ledger) if isinstance(notice, Introduction) else {}
+        state = decide(notice, Roster(paths.roster), identity.id, peer, read_notices(ledger, known), gone)
         if state != "heed":
             ledger.keep_notice(notice.raw, state)
             return state
@@ -55,8 +57,15 @@ def _tell(context: Context, notice: Notice, state: str) -> None:
     name = context.lab.roster.name
     match notice:
         case Revocation() if notice.peer == context.lab.me:
-            context.notes[f"revoked by {name(notice.author)}"] = notice.why or "no reason given"
+            context.revokers = {**context.revokers, notice.author: notice.why or "no reason given"}
             log.warning("%s trusts this lab no more: %s", name(notice.author), notice.why or "no reason given")
+        case Introduction() if notice.peer == context.lab.me:
+            pass  # of this lab itself
+        case Introduction() | Revocation() | Rotation() if state == "waiting":
+            told = advice(notice, context.lab.roster, context.lab.folder.resolve())
+            context.advice = [*context.advice, told]
+            context.notes.pop(f"stranger {short(notice.peer)}", None)
+            log.warning("waiting: %s", said(told))
         case Introduction() | Revocation():
             verb = "introduces" if isinstance(notice, Introduction) else "revoked"
             log.info("%s %s %s %s: %s", name(notice.author), verb, notice.name, short(notice.peer), state)
@@ -75,14 +84,14 @@ async def watch_notices(context: Context) -> None:
 
 async def refresh(context: Context) -> None:
     """Look at the ledger's notices: hold what is new, drop what is outdated, show what waits for a person."""
-    kept, machine = await context.in_thread(read_notices, context.ledger, context.notices), context.machine
-    for each in kept:
-        machine.noticed(each.notice)
+    kept, machine = await context.read(read_notices, context.ledger, context.notices), context.machine
+    machine.noticed(*(each.notice for each in kept))
     held = {notice.digest for notice in machine.notices}
     outdated = [each.notice for each in kept if each.notice.digest not in held]
     if outdated:
         for notice in outdated:
             context.notices.pop(notice.raw, None)
         await context.keep(context.ledger.drop_notices, [notice.raw for notice in outdated])
-    roster = context.lab.roster
-    context.advice = [advice(notice, roster) for notice in waiting(kept, roster, context.lab.me)]
+    roster, me, folder = context.lab.roster, context.lab.me, context.lab.folder.resolve()
+    context.advice = [advice(notice, roster, folder) for notice in waiting(kept, roster, me)]
+    context.revokers = revokers(kept, roster, me)

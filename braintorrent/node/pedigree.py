@@ -27,6 +27,10 @@ DEPTH = 6  # merges that the tree goes back, unless told otherwise
 WIDTH = 12  # branches of one version
 LINES = 200  # versions in a tree
 MENTIONED = 6  # parents on the line of those that have their branch elsewhere
+MEANS = (
+    "influence: a lab's part of all training known to be in the model, by the weights of the merges; it counts "
+    "versions, not cases, and does not say how good it is or what can be read out of it"
+)
 
 Namer = Callable[[str], str]
 
@@ -54,10 +58,10 @@ def kept(ledger: Ledger, models: Path, me: str, name: str) -> tuple[Ancestor, To
     """A model of state/models. ConfigError if there is none of that name."""
     found = told_of(models, name)
     try:
-        root = Ancestor(me, _version(found["version"]), found["content"])
+        root = Ancestor(me, Version.parse(found["version"]), found["content"])
         if found["stage"] != "merged":
             return root, None
-        parents = [(announced(ledger, p["id"], _version(p["version"])), p["weight"]) for p in found["parents"]]
+        parents = [(announced(ledger, p["id"], Version.parse(p["version"])), p["weight"]) for p in found["parents"]]
     except (KeyError, TypeError, ValueError):
         raise ConfigError(
             f"{models / name}.json: there is no such model (yet), or it does not say what made it"
@@ -71,11 +75,6 @@ def announced(ledger: Ledger, author: str, version: Version) -> Ancestor:
     return Ancestor(author, version, found.content if found else "")
 
 
-def _version(text: str) -> Version:
-    incarnation, counter = text.split(".")
-    return Version(int(incarnation), int(counter))
-
-
 def namer(me: str, name: str, roster: Roster) -> Namer:
     """Peer id -> what people here call it, safe for a terminal."""
     return lambda peer: clean(name if peer == me else roster.name(peer), NAME_CHARS)
@@ -87,7 +86,7 @@ def namer(me: str, name: str, roster: Roster) -> Namer:
 def picture(lineage: Lineage, name: Namer, revoked: Collection[str], depth: int = DEPTH) -> Group:
     """The tree, at most `depth` merges deep; then each lab's part in the model; then what is not known."""
     tree, shown = _tree(lineage, name, revoked, depth)
-    parts: list[Any] = [tree, Text(), _labs(lineage, name, revoked)]
+    parts: list[Any] = [tree, Text(), _labs(lineage, name, revoked), Text(MEANS, "dim")]
     behind = len(lineage.told) - shown
     if any(len(told.parents) > 1 for told in lineage.told.values()):
         parts.append(Text("each version stands once, where it is nearest to the model", "dim"))

@@ -30,12 +30,13 @@ async def publish(context: Context, effect: effects.Publish) -> None:
         context.tell(lambda now: context.machine.published(None, now))
         return
     context.notes.pop("disk", None)
+    context.holds(announcement)
     previous = context.machine.newest
     context.pending = Pending()
     await context.keep(keep_published, context, announcement, dict(context.metrics.get("own", {})))
     log.info("published version %d%s", announcement.version.counter, " (final)" if announcement.final else "")
     context.tell(lambda now: context.machine.published(announcement, now))
-    await context.in_thread(context.look_back)
+    await context.keep(context.look_back)
     if previous is not None:
         await context.keep(context.retire_own, previous)
 

@@ -6,13 +6,15 @@ import json
 import os
 import time
 
-from braintorrent.errors import FormatError
+from braintorrent.errors import ConfigError, FormatError
+from braintorrent.node.auditing import started_with
 from braintorrent.node.context import Pending, log
+from braintorrent.node.going_on import GoneBack, gone_back
 from braintorrent.node.lab import Lab
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.steps import Restored
 from braintorrent.protocol.version import NOTHING
-from braintorrent.storage import BlobStore, Ledger, Merged, load_checkpoint, write_atomically
+from braintorrent.storage import BlobStore, Checkpoint, Ledger, Merged, load_checkpoint, write_atomically
 from braintorrent.weights import Weights
 
 
@@ -37,7 +39,7 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
             blobs.archive(digest)
     best, since_best = ledger.best(lab.learner.score)
     restored = Restored(
-        ledger.begin_incarnation(int(time.time() * 1000)),
+        ledger.begin_incarnation(int(time.time() * 1000), files=started_with(lab)),
         newest,
         entries,
         best=best,
@@ -52,6 +54,12 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
     checkpoint, reason = load_checkpoint(lab.state.checkpoint, lab.learner.schema)
     if reason:
         log.warning("the checkpoint is of no use (%s): training goes on from the last version", reason)
+    gone = gone_back(ledger)
+    if gone is not None and (checkpoint is None or not _begins_at(checkpoint, lab.me, gone)):
+        raise ConfigError(
+            f"{lab.state.path}: the last rollback was cut short; again: "
+            f"braintorrent rollback --to {gone.to.counter} -C {lab.folder}"
+        )
     if checkpoint is not None and checkpoint.base == (newest.version if newest else NOTHING):
         lab.learner.load(checkpoint.weights)
         if checkpoint.state:
@@ -64,12 +72,19 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
             for author, part in pending.merge.included.items():
                 if author in entries:
                     entries[author].merged = max(entries[author].merged, part.version)
-        log.info("going on with version %d, from its checkpoint", (newest.version.counter if newest else 0) + 1)
+        where = f"from {gone}" if gone else "from its checkpoint"
+        log.info("going on with version %d, %s", (newest.version.counter if newest else 0) + 1, where)
     elif newest is not None:
         load_version(lab, blobs, newest.content)
         _go_on_after(lab, newest)
         log.info("going on after version %d", newest.version.counter)
     return restored, pending
+
+
+def _begins_at(checkpoint: Checkpoint, me: str, gone: GoneBack) -> bool:
+    """Whether it holds what is trained from the version gone back to, and not what was there before."""
+    own = (checkpoint.pending.get("merge") or {}).get("included", {})
+    return checkpoint.base == gone.newest and list(own) == [me] and tuple(own[me]["version"]) == gone.to
 
 
 def _go_on_after(lab: Lab, newest: Announcement | None) -> None:

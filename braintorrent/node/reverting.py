@@ -7,9 +7,8 @@ version it publishes names that one as its parent. (rollback.py is another thing
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from braintorrent.errors import ConfigError
+from braintorrent.node.going_on import words
 from braintorrent.node.keeping import told as told_of
 from braintorrent.node.lineage import Ancestor, Ancestry, Told
 from braintorrent.node.pedigree import KEPT, announced, kept
@@ -31,22 +31,21 @@ START = Ancestor("", NOTHING, "")  # the shared start, whose bytes are told by w
 
 @dataclass(frozen=True)
 class Way:
-    """Where to go back to. notes: what a person should know before, a line each; before: peer id that is avoided."""
+    """Where to go back to.
+
+    notes: what a person should know before, a line each; before: peer id that is avoided; drop: kept models that go.
+    """
 
     version: Version  # NOTHING: the shared start
     file: Path
     notes: tuple[str, ...] = ()
     before: str = ""
+    drop: tuple[str, ...] = ()
 
     @property
     def called(self) -> str:
         """In words."""
         return words(self.version)
-
-
-def words(version: Version) -> str:
-    """A version of this lab for people."""
-    return f"version {version.counter}" if version != NOTHING else "the shared start"
 
 
 class Reverting:
@@ -70,7 +69,8 @@ class Reverting:
         file = self._file(target)
         if file is None:
             raise ConfigError(f"the weights of {words(target.version)} are not here any more; {self.here()}")
-        return Way(target.version, file)
+        drop = tuple(self._outdated(target.version, frozenset()))
+        return Way(target.version, file, tuple(self._dropped(drop, words(target.version))), drop=drop)
 
     def before(self, peers: frozenset[str], name: str) -> Way:
         """The newest own version whose lineage is known, does not contain these peers, and whose weights are here."""
@@ -84,12 +84,22 @@ class Reverting:
             if file is None:
                 notes.append(f"the weights of {words(ancestor.version)}, without {name}, are not here any more")
                 continue
+            if doubtful is not None and ancestor == START:
+                break
             if doubtful is not None and doubtful.version > ancestor.version:
                 n = doubtful.version.counter
                 notes.append(f"{name} is not known to be in version {n}, but a part of it is unknown (lineage {n}); "
                              f"to take it all the same: rollback --to {n}")  # fmt: skip
-            notes += self._kept_with(peers, name)
-            return Way(ancestor.version, file, tuple(filter(None, notes)), min(peers))
+            drop = tuple(self._outdated(ancestor.version, peers))
+            notes += self._dropped(drop, f"{words(ancestor.version)}, or with {name}")
+            return Way(ancestor.version, file, tuple(notes), min(peers), drop)
+        if doubtful is not None:
+            n = doubtful.version.counter
+            raise ConfigError(
+                f"no version of this lab is here that is known to be free of {name}: {name} is not known to be in "
+                f"version {n}, but a part of it is unknown (braintorrent lineage {n}); choose: rollback --to {n}, or "
+                f"rollback --to 0, the shared start"
+            )
         raise ConfigError(f"no model without {name} is here any more; {self.here()}")
 
     def here(self) -> str:
@@ -119,19 +129,23 @@ class Reverting:
         since = tainted[0].version.counter
         return f"{name} is in {len(tainted)} of this lab's {len(self.own)} versions, since version {since}"
 
-    def _kept_with(self, peers: frozenset[str], name: str) -> Iterator[str]:
-        """The kept models that contain these peers: evaluate, predict and export use them as before."""
-        found = []
+    def _outdated(self, target: Version, peers: frozenset[str]) -> Iterator[str]:
+        """The kept models that are newer than the target, contain these peers, or do not say what made them."""
         for model in KEPT:
-            with contextlib.suppress(ConfigError):
-                root = kept(self.ledger, self.paths.models, self.identity.id, model)
-                if self.ancestry.trace(*root).authors & peers:
-                    found.append(model)
-        if found:
-            yield (
-                f"models kept in {self.paths.models} that contain {name}, until better or newer ones come: "
-                + ", ".join(found)
-            )
+            if not (self.paths.models / f"{model}.safetensors").exists():
+                continue
+            try:
+                root, merge = kept(self.ledger, self.paths.models, self.identity.id, model)
+            except ConfigError:
+                yield model
+                continue
+            after = root.version >= target if merge else root.version > target
+            if after or self.ancestry.trace(root, merge).authors & peers:
+                yield model
+
+    def _dropped(self, models: Sequence[str], than: str) -> Iterator[str]:
+        if models:
+            yield f"models in {self.paths.models} that are newer than {than}, go as well: {', '.join(models)}"
 
     def _file(self, ancestor: Ancestor) -> Path | None:
         """Where the weights of an own version, or the shared start, lie; by name, not read."""
@@ -155,6 +169,9 @@ class Reverting:
         if way.version != NOTHING and content != of.content:
             raise ConfigError(f"{way.file}: damaged: not the weights of {way.called} any more; {self.here()}")
         weights = _read(way.file, of.schema)
+        for model in way.drop:  # first, or evaluate, predict and export would take them
+            for suffix in ("json", "safetensors"):
+                (self.paths.models / f"{model}.{suffix}").unlink(missing_ok=True)
         body = {"from": str(newest.version), "to": str(way.version), "content": content, "before": way.before}
         self.ledger.record("rollback", body)
         part = Part(way.version, content if way.version != NOTHING else "", of.samples, 1.0)
@@ -173,7 +190,7 @@ def peers_called(roster: Roster, text: str) -> frozenset[str]:
             f"{roster.path}: nobody is, or was, called {text} here (there are: {', '.join(names) or 'none'}); "
             "of one taken off the roster, give the peer id"
         )
-    return frozenset(found or {text})
+    return roster.lives(found or {roster.heir(text)})
 
 
 def _read(file: Path, schema: str) -> Weights:

@@ -15,12 +15,25 @@ from braintorrent.errors import ConfigError, FormatError
 from braintorrent.network.address import parse_address
 from braintorrent.records import is_peer_id
 
+BY_CODE = "code"  # nobody vouched for it: one of the two labs had a code of the other
 FORMATS = (1, 2)  # 1: members by name and addresses only
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 
 
+def alike(one: str, other: str) -> bool:
+    """Whether people would take one name for the other: they differ at most in case and in `_`, `-`, `.`."""
+    return _bare(one) == _bare(other)
+
+
+def _bare(name: str) -> str:
+    return name.casefold().translate({ord(mark): None for mark in "_-."})
+
+
 class Member(BaseModel):
-    """One trusted lab. since: Unix seconds, 0 if unknown; vouched: peer id of who introduced it, or empty."""
+    """One trusted lab. since: Unix seconds, 0 if unknown; vouched: peer id of who introduced it, BY_CODE, or empty.
+
+    former: ids of keys that it had before -> Unix seconds when it was followed to the next.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,6 +41,7 @@ class Member(BaseModel):
     addresses: tuple[str, ...] = ()
     since: float = 0.0
     vouched: str = ""
+    former: dict[str, float] = Field(default_factory=dict)
 
     def same(self, other: Member) -> bool:
         """Whether both have the same name and addresses."""
@@ -35,7 +49,10 @@ class Member(BaseModel):
 
 
 class Revoked(BaseModel):
-    """A lab trusted no more. unix: when; by: peer id of whose advice this was, or empty."""
+    """A lab trusted no more. unix: when; by: peer id of whose advice this was, or empty; former: as above.
+
+    Each former id has a line of its own, too: what was made under it is a revoked lab's work.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,6 +60,7 @@ class Revoked(BaseModel):
     why: str
     unix: float
     by: str
+    former: dict[str, float] = Field(default_factory=dict)
 
 
 class _File(BaseModel):
@@ -127,7 +145,35 @@ class Roster:
         """The ids of those that people here call `name`."""
         return frozenset(peer for peer, member in self.members.items() if member.name == name)
 
+    def like(self, name: str) -> frozenset[str]:
+        """The ids of those whose name people would take for `name`."""
+        return frozenset(peer for peer, member in self.members.items() if alike(member.name, name))
+
     def name(self, peer: str) -> str:
-        """What people here call a peer, or called it before it was revoked."""
-        known = self.members.get(peer) or self.revoked.get(peer)
+        """What people here call a peer, or called it before it was revoked, or had another key."""
+        heir = self.heir(peer)
+        known = self.members.get(heir) or self.revoked.get(heir)
         return known.name if known else peer[:7]
+
+    def heir(self, peer: str) -> str:
+        """The id under which a lab that once had the id `peer` is known here now; else `peer` itself."""
+        if peer in self.members:
+            return peer
+        lines = (*self.members.items(), *self.revoked.items())
+        return next((heir for heir, line in lines if peer in line.former), peer)
+
+    def lives(self, peers: Iterable[str]) -> frozenset[str]:
+        """These ids, and all that the same labs had before."""
+        found = set(peers)
+        for peer in tuple(found):
+            line = self.members.get(peer) or self.revoked.get(peer)
+            found.update(line.former if line else ())
+        return frozenset(found)
+
+    def vouched(self, peers: Iterable[str]) -> frozenset[str]:
+        """The ids of the members that are here on the word of these labs, or of those whom these introduced."""
+        found, whose = frozenset[str](), self.lives(peers)
+        while more := {p for p, member in self.members.items() if member.vouched in whose} - found - whose:
+            found |= more
+            whose |= self.lives(more)
+        return found

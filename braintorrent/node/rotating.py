@@ -12,10 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from braintorrent.config import federation_path, load_federation
+from braintorrent.node.kept import read_notices
 from braintorrent.protocol.notices import Introduction, Revocation, Rotation
 from braintorrent.protocol.version import Version
 from braintorrent.records import Identity, digest, sign_announcement
-from braintorrent.records.notice import open_notice, rotation, sign_notice
+from braintorrent.records.notice import rotation, sign_notice
 from braintorrent.storage import Ledger, StateFolder, StatePaths
 from braintorrent.storage.files import sync_folder
 from braintorrent.storage.proving import ROTATED
@@ -55,7 +56,7 @@ def _hand_over(state: StatePaths, old: Identity, new: Identity, federation: str)
     with Ledger(state.ledger, identity=old) as ledger:
         if any(entry.author == new.id for entry in ledger.chain()):
             return
-        said = [open_notice(raw) for raw, _ in ledger.notices()]
+        said = [each.notice for each in read_notices(ledger)]
         if not any(isinstance(notice, Rotation) and notice.peer == new.id for notice in said):
             ledger.keep_notice(rotation(old, new, federation, int(time.time() * 1000)).raw, "own")
         roster = digest(state.roster.read_bytes() if state.roster.exists() else b"")
@@ -71,8 +72,7 @@ def _go_on(state: StatePaths, old: Identity, new: Identity) -> None:
             incarnation = ledger.begin_incarnation(int(time.time() * 1000))
             version = Version(incarnation, newest.version.counter)
             ledger.publish(sign_announcement(new, replace(newest, author=new.id, version=version)))
-        for raw, _ in ledger.notices():
-            notice = open_notice(raw)
+        for notice in (each.notice for each in read_notices(ledger)):
             if isinstance(notice, Introduction | Revocation) and notice.author == old.id:
                 ledger.keep_notice(sign_notice(new, replace(notice, author=new.id)).raw, "own")
 

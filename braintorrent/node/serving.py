@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from braintorrent.errors import Refused
 from braintorrent.network.wire import Hello
 from braintorrent.node.agreeing import objection
@@ -10,9 +12,8 @@ from braintorrent.node.context import Context, log
 from braintorrent.node.finding import knocked
 from braintorrent.node.inviting import Inviting
 from braintorrent.protocol.messages import AskMessage, TellMessage
-from braintorrent.protocol.notices import Rotation
 from braintorrent.records import short
-from braintorrent.records.notice import open_notice
+from braintorrent.records.notice import open_chain
 
 
 class Serving:
@@ -31,11 +32,10 @@ class Serving:
             knocked(self.context, peer)
         return known
 
-    def follow(self, rotation: bytes) -> None:
-        """A lab with a new key; whether it is followed is found out beside this, and it will try again."""
-        notice = open_notice(rotation)
-        if isinstance(notice, Rotation):
-            self.context.tell(lambda now: self.context.machine.heard(notice, notice.peer, now))
+    def follow(self, rotations: bytes) -> None:
+        """A lab with new keys; whether it is followed is found out beside this, and it will try again."""
+        for notice in open_chain(rotations):
+            self.context.tell(partial(self.context.machine.heard, notice, notice.peer))
 
     def hello(self, caller: str, theirs: Hello) -> Hello:
         """Agree or refuse; either side is told the reason from where it stands."""
@@ -62,7 +62,12 @@ class Serving:
         return self.context.tell(lambda now: self.context.machine.received(message, caller, now))
 
     def blob(self, caller: str, digest: str) -> tuple[int, int] | None:
-        """(descriptor, size) of a blob held here; the server closes the descriptor."""
+        """(descriptor, size) of a blob held here, of a version of somebody trusted; the server closes the descriptor.
+
+        Records of who is trusted no more are kept for lineage only.
+        """
+        if self.context.lab.members.isdisjoint(self.context.authors.get(digest, ())):
+            return None
         try:
             return self.context.blobs.open(digest)
         except KeyError:

@@ -53,7 +53,7 @@ def status(node: Node) -> dict[str, Any]:
         "disk_bytes": context.blobs.size(),
         "contains_revoked": revoked,
         "advice": list(context.advice),
-        "notes": {**context.notes, **({"lineage": revoked_note(revoked)} if revoked else {})},
+        "notes": {**context.notes, **_about_revoked(context, revoked)},
         "peers": [_peer(node, peer) for peer in sorted(node.lab.roster.ids - {machine.me}, key=node.lab.roster.name)],
     }
 
@@ -62,15 +62,19 @@ def contains_revoked(context: Context) -> list[str]:
     """Names of the labs revoked here whose training is in the newest version, or in what is being trained."""
     merged, roster = context.pending.merge, context.lab.roster
     inside = context.contained | (merged.included.keys() if merged else frozenset())
-    return sorted(roster.name(peer) for peer in inside & roster.revoked.keys())
+    return sorted({roster.name(peer) for peer in inside & roster.revoked.keys()})
 
 
-def revoked_note(names: list[str]) -> str:
-    """What a person may do about it."""
-    return (
-        f"this lab's model contains {', '.join(names)}, revoked here; see: braintorrent lineage; "
-        f"to go back: stop, then braintorrent rollback --before {names[0]}"
-    )
+def _about_revoked(context: Context, inside: list[str]) -> dict[str, str]:
+    """Who revoked this lab; and what a person may do about labs revoked here that are inside its model."""
+    name, at = context.lab.roster.name, f"-C {context.lab.folder.resolve()}"
+    notes = {f"revoked by {name(peer)}": why for peer, why in context.revokers.items()}
+    if inside:
+        notes["lineage"] = (
+            f"this lab's model contains {', '.join(inside)}, revoked here; see: braintorrent lineage {at}; "
+            f"to go back: stop, then braintorrent rollback --before {inside[0]} {at}"
+        )
+    return notes
 
 
 def _verb(node: Node) -> str:

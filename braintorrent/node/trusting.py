@@ -1,7 +1,7 @@
 """Trust given, taken back, passed on: the only writers of the roster. For a command line beside a node, or its threads.
 
-Each change is an entry of the ledger with the digest of the roster it leads to, then the file itself: after a crash
-between the two, the roster is still that of the entry before.
+Each change is an entry of the ledger with the digests of the roster it leads to and of the one it found, then the file
+itself: after a crash between the two, or with a full disk, the roster is still the one that was found.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from braintorrent.errors import ConfigError
 from braintorrent.network.address import parse_address
+from braintorrent.node.kept import read_notices
 from braintorrent.node.roster import Member, Revoked, Roster, encode_roster
+from braintorrent.protocol.notices import MAX_ROTATIONS
 from braintorrent.records import Identity, digest, is_peer_id, short
 from braintorrent.records.notice import (
     MAX_NOTICE_ADDRESSES,
@@ -24,7 +26,6 @@ from braintorrent.records.notice import (
     Notice,
     Revocation,
     Rotation,
-    open_notice,
     sign_notice,
 )
 from braintorrent.storage import Ledger, StatePaths, write_atomically
@@ -40,19 +41,28 @@ class _Desk:
 
     def put(self, action: str, peer: str, why: str, line: Member | Revoked | None, without: frozenset[str]) -> None:
         """One peer's new line, and `without` these; durable on return, in the ledger first."""
-        roster, gone = self.roster, without | {peer}
+        roster, gone, former = self.roster, without | {peer}, self.former(peer) | (line.former if line else {})
         name = line.name if line else roster.name(peer)
         members = {p: m for p, m in roster.members.items() if p not in gone}
-        revoked = {p: r for p, r in roster.revoked.items() if p != peer}
+        revoked = {p: r for p, r in roster.revoked.items() if p not in (peer, *former)}
         if isinstance(line, Member):
-            members[peer] = line
+            members[peer] = line.model_copy(update={"former": former})
         elif line is not None:
-            revoked[peer] = line
+            revoked |= {p: line.model_copy(update={"former": {}}) for p in former if p not in members}
+            revoked[peer] = line.model_copy(update={"former": former})
         content = encode_roster(members, revoked)
-        body = {"action": action, "peer": peer, "name": name, "why": why, "roster": digest(content)}
+        body = {
+            "action": action, "peer": peer, "former": sorted(former), "name": name, "why": why,
+            "roster": digest(content), "over": digest(roster.path.read_bytes() if roster.path.exists() else b""),
+        }  # fmt: skip
         self.ledger.record("roster", body)
         write_atomically(roster.path, content, mode=0o600)
         roster.refresh()
+
+    def former(self, peer: str) -> dict[str, float]:
+        """The ids that a lab had before, as its line here tells."""
+        line = self.roster.members.get(peer) or self.roster.revoked.get(peer)
+        return line.former if line else {}
 
     def say(self, notice: Introduction | Revocation) -> Notice:
         """Sign a notice of this lab's own, to be passed on."""
@@ -62,7 +72,7 @@ class _Desk:
 
     def time_about(self, peer: str) -> int:
         """Unix milliseconds, but after whatever this lab last said about a peer: the newest statement counts."""
-        said = (open_notice(raw) for raw, state in self.ledger.notices() if state == "own")
+        said = (each.notice for each in read_notices(self.ledger) if each.state == "own")
         about = (n.unix_ms for n in said if isinstance(n, Introduction | Revocation) and n.peer == peer)
         return max(int(time.time() * 1000), max(about, default=0) + 1)
 
@@ -104,12 +114,16 @@ def _trust(desk: _Desk, peer: str, member: Member, *, replace: bool = False) -> 
 
 def objection(roster: Roster, peer: str, name: str) -> str:
     """Why trusting `peer` as `name` takes a person's second thought; "" if nothing speaks against it."""
-    same, known, revoked = roster.named(name) - {peer}, roster.members.get(peer), roster.revoked.get(peer)
+    same, known, revoked = roster.like(name) - {peer}, roster.members.get(peer), roster.revoked.get(peer)
+    if (heir := roster.heir(peer)) in roster.members and heir != peer:
+        return f"{peer} is the id that {roster.name(heir)} had before it took a new key"
     if revoked is not None:
         day = time.strftime("%Y-%m-%d", time.gmtime(revoked.unix))
         return f"{revoked.name} was revoked here on {day}: {revoked.why or 'no reason given'}"
     if same:
-        return f"{name} is {min(same)} here already (call the new one --name OTHER)"
+        called = roster.name(min(same))
+        how = name if called == name else f"{name}, or {called} as people may read it,"
+        return f"{how} is {min(same)} here already (call the new one --name OTHER)"
     return f"{peer} is {known.name} here already" if known is not None and known.name != name else ""
 
 
@@ -122,18 +136,25 @@ def untrust(paths: StatePaths, identity: Identity, name: str) -> frozenset[str]:
     return gone
 
 
-def revoke(paths: StatePaths, identity: Identity, federation_id: str, name: str, why: str) -> frozenset[str]:
+def revoke(
+    paths: StatePaths, identity: Identity, federation_id: str, name: str, why: str, *, vouched: bool = False
+) -> frozenset[str]:  # fmt: skip
     """Trust nobody of that name, or peer id, any more, and have the others told; durable on return. The ids it had.
 
+    vouched: nor any lab that is here on its word. The others are told of former ids as well: some know no newer one.
     ConfigError if nobody has that name, or the reason is too long or not one printable line.
     """
     if len(why) > MAX_WHY_CHARS or not why.isprintable():
         raise ConfigError(f"--why: one line of at most {MAX_WHY_CHARS} characters, please: others will read it")
     with _desk(paths, identity) as desk:
-        gone = frozenset([name]) if is_peer_id(name) and name != identity.id else _called(desk.roster, name)
+        known = is_peer_id(name) and name != identity.id
+        gone = frozenset([desk.roster.heir(name)]) if known else _called(desk.roster, name)
+        if vouched:
+            gone |= desk.roster.vouched(gone)
         for peer in sorted(gone):
-            called, now = desk.roster.name(peer), desk.time_about(peer)
-            desk.say(Revocation(federation_id, identity.id, peer, called, why, now))
+            called, former = desk.roster.name(peer), desk.former(peer)
+            for one in (*sorted(former, key=lambda p: former[p])[-MAX_ROTATIONS:], peer):
+                desk.say(Revocation(federation_id, identity.id, one, called, why, desk.time_about(one)))
             _strike_off(desk, peer, Revoked(name=called, why=why, unix=time.time(), by=""))
     return gone
 
@@ -174,14 +195,21 @@ def heed(paths: StatePaths, identity: Identity, notice: Notice, *, name: str = "
                 addresses = tuple(address for address in notice.addresses if _is_address(address))
                 member = Member(name=name or notice.name, addresses=addresses, vouched=notice.author)
                 _trust(desk, notice.peer, member)
-            case Revocation() if notice.peer in desk.roster.members:
-                called = desk.roster.name(notice.peer)
+            case Revocation() if (heir := desk.roster.heir(notice.peer)) in desk.roster.members:
+                called = desk.roster.name(heir)
                 revoked = Revoked(name=called, why=notice.why, unix=notice.unix_ms / 1000, by=notice.author)
-                _strike_off(desk, notice.peer, revoked)
+                _strike_off(desk, heir, revoked)
             case Rotation() if notice.author in desk.roster.members and notice.peer not in desk.roster.revoked:
-                old = desk.roster.members[notice.author]
-                desk.put("followed", notice.peer, f"was {short(notice.author)}", old, frozenset([notice.author]))
+                _follow(desk, notice)
         desk.ledger.keep_notice(notice.raw, "accepted")
+
+
+def _follow(desk: _Desk, notice: Rotation) -> None:
+    """The heir takes the line, and remembers the former ids: what is said of them is said of it."""
+    old = desk.roster.members[notice.author]
+    former = {p: unix for p, unix in old.former.items() if p != notice.peer} | {notice.author: time.time()}
+    line = old.model_copy(update={"former": former})
+    desk.put("followed", notice.peer, f"was {short(notice.author)}", line, frozenset([notice.author]))
 
 
 def _is_address(text: str) -> bool:

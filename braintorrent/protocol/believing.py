@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from braintorrent.protocol.effects import Heard, Quarantine
 from braintorrent.protocol.messages import Announcement
-from braintorrent.protocol.notices import Notice, Proof, answered_for
+from braintorrent.protocol.notices import Notice, Proof, Rotation
 
 if TYPE_CHECKING:
     from braintorrent.protocol.machine import PeerMachine
@@ -30,9 +30,11 @@ def note(machine: PeerMachine, announcement: Announcement, source: str) -> None:
 
 def hear(machine: PeerMachine, notice: Notice, source: str) -> None:
     """`source` passes on what a lab says of a lab."""
-    if notice.federation != machine.federation or not answered_for(notice, machine.roster):
+    if notice.federation != machine.federation or not machine.notices.answered(notice, machine.roster):
         return
     if machine.notices.add(notice):
+        if isinstance(notice, Rotation):
+            machine.notices.keep_of(machine.roster)  # it may have taken the place of one in the middle of a chain
         machine.emit(Heard(notice, source))
         if isinstance(notice, Proof):
             note(machine, notice.first, source)

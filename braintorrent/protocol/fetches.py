@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from random import Random
 
@@ -15,6 +15,7 @@ from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.table import Table
 
 HOPELESS = 3  # failures in a row of one source with one content, after which nobody waits for it
+BEHIND = 30.0  # seconds that a slow source, which gave way, stays behind the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,17 @@ class Fetches:
         self.avoid = {k: a for k, a in self.avoid.items() if now < a.until + self.policy.max_backoff}
         failures = self.avoid.get((announcement.content, source), Avoided()).failures + 1
         self.avoid[announcement.content, source] = Avoided(failures, now + self.policy.backoff(failures))
+
+    def gave_way(self, announcement: Announcement, source: str, now: float) -> None:
+        """That source gives the bytes, but slowly, while others waited: they come first."""
+        before = self.avoid.get((announcement.content, source), Avoided())
+        self.avoid[announcement.content, source] = replace(before, until=now + BEHIND)
+
+    def waiting(self, now: float) -> bool:
+        """Whether some author's fetch could begin, were there fewer in flight."""
+        full = len(self.flying) >= self.policy.max_fetches and now >= self.paused_until
+        waiting = (author for author in self._allowed(everyone=False) if author not in self.flying)
+        return full and any(self._choice(author, now) is not None for author in waiting)
 
     def next_deadline(self, now: float) -> float:
         """When something held back may begin."""

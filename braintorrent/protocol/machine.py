@@ -14,7 +14,7 @@ Two lanes run side by side. Asking and fetching never stop. The work lane goes
 
     invariants  a merge takes what is verified at that moment; no peer, dead or slow, delays it
                 a version is told to others only after `published`
-                after LEFT there is no effect but the farewell
+                after LEFT there is no effect but the farewell, and bytes given back (of who is revoked then)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from braintorrent.protocol.contacts import MAX_ADDRESSES_EACH, NEVER, Contacts
 from braintorrent.protocol.fetches import Fetches
 from braintorrent.protocol.judging import may_fetch, own_deadline
 from braintorrent.protocol.messages import MAX_ADDRESSES, Announcement, AskMessage, TellMessage
-from braintorrent.protocol.notices import Notice, Notices, answered_for
+from braintorrent.protocol.notices import Notice, Notices
 from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.pushes import Pushes
 from braintorrent.protocol.steps import PHASE, Restored, Step
@@ -129,7 +129,7 @@ class PeerMachine:
                 contact.settled = contact.carried
             for announcement in reply.announcements:
                 note(self, announcement, peer)
-            for notice in reply.notices:
+            for notice in sorted(reply.notices, key=lambda n: n.unix_ms):  # a chain of keys in order
                 hear(self, notice, peer)
             self.pushes.want(peer, reply.wants)
             for other, addresses in list(reply.addresses.items())[:MAX_ADDRESSES]:
@@ -161,6 +161,12 @@ class PeerMachine:
             self.table.refuse(announcement, refuse)
         else:
             self.fetches.failed(announcement, source, now)
+        self._advance(now)
+
+    def gave_way(self, announcement: Announcement, source: str, now: float) -> None:
+        """A Fetch effect was slow, and ended since others waited. What has come of it is kept."""
+        self.fetches.ended(announcement)
+        self.fetches.gave_way(announcement, source, now)
         self._advance(now)
 
     def storage_full(self, announcement: Announcement, now: float) -> None:
@@ -198,10 +204,11 @@ class PeerMachine:
         hear(self, notice, source)
         self._advance(now)
 
-    def noticed(self, notice: Notice) -> None:
-        """The shell has this notice, its own or of an earlier life: hold it and pass it on."""
-        if answered_for(notice, self.roster):
-            self.notices.add(notice)
+    def noticed(self, *notices: Notice) -> None:
+        """The shell has these notices, its own or of an earlier life: hold them and pass them on."""
+        added = [self.notices.add(notice) for notice in notices]  # all of them first: a lab's keys are a chain
+        if any(added):
+            self.notices.keep_of(self.roster)
 
     def _strike_off(self) -> None:
         self.notices.keep_of(self.roster)
@@ -295,8 +302,8 @@ class PeerMachine:
             self.ask(peer)
 
     def emit(self, effect: want.Effect) -> None:
-        """Want this done. After the end nothing is."""
-        if self.step is not Step.LEFT:
+        """Want this done. After the end nothing is, but that bytes go."""
+        if self.step is not Step.LEFT or isinstance(effect, want.Forget):
             self._wants.append(effect)
 
     def ask(self, peer: str) -> None:

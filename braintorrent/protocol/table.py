@@ -56,6 +56,12 @@ class Table:
             index.pop(author, None)
         return entry.held
 
+    def inherit(self, author: str, heir: str) -> None:
+        """An author goes on as another, and what of it is in quarantine counts against that one, too."""
+        if author in self.entries:
+            for incarnation in self.entries[author].quarantined:
+                self.quarantine(heir, incarnation)
+
     def _index(self, author: str, entry: Entry) -> None:
         _file(self.offered, author, bool(entry.offers))
         if not entry.offers:

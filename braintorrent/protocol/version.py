@@ -18,6 +18,12 @@ class Version(NamedTuple):
     incarnation: int
     counter: int
 
+    @classmethod
+    def parse(cls, text: str) -> Version:
+        """Undo `str`. ValueError."""
+        incarnation, counter = text.split(".")
+        return cls(int(incarnation), int(counter))
+
     def __str__(self) -> str:
         return f"{self.incarnation}.{self.counter}"
 

@@ -94,7 +94,7 @@ def decode_invite(text: str, now: float | None = None) -> Invite:
         raise ConfigError("this code was made by another release of braintorrent, or by no release") from None
     late = (time.time() if now is None else now) - fields.expires_unix
     if late >= 0:
-        raise ConfigError(f"this code expired {_ago(late)} ago; ask for a new one: braintorrent invite {fields.name}")
+        raise ConfigError(f"this code expired {_ago(late)}; ask for a new one: braintorrent invite {fields.name}")
     return Invite(
         _base32(fields.peer), fields.federation, fields.secret, fields.expires_unix, fields.addresses, fields.name
     )
@@ -134,4 +134,6 @@ def _checksum(payload: bytes) -> bytes:
 
 
 def _ago(seconds: float) -> str:
-    return f"{seconds / 3600:.0f} hours" if seconds >= 7200 else f"{seconds / 60:.0f} minutes"
+    if seconds < 60:
+        return "just now"
+    return f"{seconds / 3600:.0f} hours ago" if seconds >= 7200 else f"{seconds / 60:.0f} minutes ago"

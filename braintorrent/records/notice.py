@@ -6,14 +6,24 @@ A rotation is signed by the old key, and has a signature of the new one among it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from braintorrent.errors import BadMessage
 from braintorrent.protocol.messages import Announcement
-from braintorrent.protocol.notices import MAX_NOTICE_BYTES, Introduction, Notice, Proof, Revocation, Rotation
+from braintorrent.protocol.notices import (
+    MAX_NOTICE_BYTES,
+    MAX_ROTATIONS,
+    Introduction,
+    Notice,
+    Proof,
+    Revocation,
+    Rotation,
+)
 from braintorrent.protocol.version import MAX_FIELD
 from braintorrent.records.announcement import open_announcement
 from braintorrent.records.canonical import pack, unpack
@@ -32,6 +42,8 @@ __all__ = [
     "Proof",
     "Revocation",
     "Rotation",
+    "encode_chain",
+    "open_chain",
     "open_notice",
     "prove",
     "rotation",
@@ -103,6 +115,23 @@ def rotation(old: Identity, new: Identity, federation: str, unix_ms: int) -> Rot
     proof = new.sign(_new_key_signs(old.id, federation, unix_ms))
     raw = sign_envelope(old, FORMAT, CONTEXT, ["rotation", federation, new.public_key, unix_ms, proof])
     return Rotation(federation, old.id, new.id, unix_ms, _checked(raw))
+
+
+def encode_chain(chain: Sequence[Rotation]) -> bytes:
+    """How a lab came to its key, as it shows that to those who know an older one; empty without any."""
+    return pack([rotation.raw for rotation in chain]) if chain else b""
+
+
+def open_chain(data: bytes) -> list[Rotation]:
+    """Undo `encode_chain`; BadMessage unless it is at most MAX_ROTATIONS, each of the key before."""
+    found: Any = unpack(data, MAX_ROTATIONS * MAX_NOTICE_BYTES)
+    if not isinstance(found, list) or not 1 <= len(found) <= MAX_ROTATIONS:
+        raise BadMessage("not a chain of rotations")
+    chain = [open_notice(raw) for raw in found if isinstance(raw, bytes)]
+    rotations = [notice for notice in chain if isinstance(notice, Rotation)]
+    if len(rotations) != len(found) or any(a.peer != b.author for a, b in pairwise(rotations)):
+        raise BadMessage("not a chain of rotations")
+    return rotations
 
 
 def prove(first: Announcement, second: Announcement) -> Proof:

@@ -4,6 +4,7 @@ folder.py      the state folder, locked: where everything lies
 blobs.py       bytes by digest within a bound; incoming.py: one of them on its way in
 ledger.py      versions, merges, metrics, others' standing; database.py: its SQLite file; history.py: what it tells
 chain.py       the ledger's signed entries; seal.py: the whole file's; proving.py: whether all is as signed
+wal.py         SQLite's log beside the ledger's file: whether it is whole
 checkpoint.py  training interrupted inside a version
 files.py       atomic, durable writing; a full disk told as StorageFull
 """

@@ -2,10 +2,10 @@
 
 KIND          body
 anchor        how many rows an older release left, and their digest: they have no entries of their own
-life          a start: its incarnation
+life          a start: its incarnation; files: name and digest of what it began with, where told (node/auditing.py)
 published     an own version, its content, the digest of the announcement's signed bytes
 merged        who went into an own model at what weight, who was skipped and why
-refused       another's version that is never merged, and why
+refused       another's version that is never merged, and why; of an author at most MAX_REFUSALS in one life
 equivocation  two announcements for one version, their digests
 lifted        a person ended the quarantine of a life
 roster        who is trusted changed (node/trusting.py)
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from braintorrent.protocol.messages import Announcement
@@ -25,6 +25,8 @@ from braintorrent.records import Entry, Identity, digest, sign_entry
 from braintorrent.records.canonical import pack
 from braintorrent.records.entry import FIRST
 from braintorrent.storage.history import Merged
+
+MAX_REFUSALS = 64  # entries about one author in one life: a chain is for good, and must not grow as another likes
 
 # What format 1 kept for good, in the order in which it came: rows are only ever added at the end.
 OLD = {
@@ -56,6 +58,25 @@ def anchor(sql: sqlite3.Connection, identity: Identity) -> None:
     append(sql, identity, "anchor", {"rows": counts, "digest": old_digest(rows, counts)})
 
 
+def full(sql: sqlite3.Connection, author: str) -> bool:
+    """Whether this life has MAX_REFUSALS entries about versions of `author` refused."""
+    count = sql.execute(
+        "SELECT count(*) FROM entry WHERE kind = 'refused' AND instr(raw, ?)"
+        " AND sequence > (SELECT coalesce(max(sequence), 0) FROM entry WHERE kind = 'life')",
+        (author.encode(),),
+    ).fetchone()[0]
+    return bool(count >= MAX_REFUSALS)
+
+
+def read(rows: Callable[..., list[Any]], *kinds: str) -> Iterator[tuple[int, str, bytes]]:
+    """(sequence, kind, signed bytes) of every entry in order, or of some kinds, a few at a time."""
+    wanted = f"AND kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
+    query, after = f"SELECT sequence, kind, raw FROM entry WHERE sequence > ? {wanted} ORDER BY sequence LIMIT 256", 0
+    while found := rows(query, after, *kinds):
+        after = found[-1][0]
+        yield from found
+
+
 def old_digest(rows: Callable[..., list[Any]], counts: Iterable[Sequence[Any]]) -> str:
     """Digest over the first rows, `counts` of them, of each table that an older release wrote."""
     return digest(pack([[list(row) for row in rows(f"{OLD[table]} LIMIT ?", count)] for table, count in counts]))
@@ -64,9 +85,9 @@ def old_digest(rows: Callable[..., list[Any]], counts: Iterable[Sequence[Any]]) 
 # ------------------------------------------------------------- bodies
 
 
-def life(incarnation: int) -> dict[str, Any]:
-    """A start."""
-    return {"incarnation": incarnation}
+def life(incarnation: int, files: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A start, and the digests of the files it began with."""
+    return {"incarnation": incarnation, **({"files": [list(of) for of in sorted(files.items())]} if files else {})}
 
 
 def published(a: Announcement) -> dict[str, Any]:

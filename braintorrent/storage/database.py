@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from braintorrent.errors import FormatError, StorageFull
+from braintorrent.errors import FormatError, StorageBusy, StorageFull
 
 FORMAT = 2
 BUSY_SECONDS = 10.0  # another process reads, say for a report
@@ -43,6 +43,7 @@ CREATE TABLE entry (  -- the chain: what the other tables tell, signed
     sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL, raw BLOB NOT NULL);
 CREATE TABLE notice (digest TEXT PRIMARY KEY, raw BLOB NOT NULL, state TEXT NOT NULL, unix REAL NOT NULL);
 """
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)  # the low byte of these codes
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
@@ -79,10 +80,13 @@ class Database:
             execute("PRAGMA synchronous = FULL")  # in WAL mode: a commit is on the disk when it returns
             execute("PRAGMA foreign_keys = ON")
             execute("PRAGMA fullfsync = ON")  # macOS
+            execute("PRAGMA cache_spill = OFF")  # the log is only ever appended to (wal.py)
         self.format = self._found()
         if migrate is not None and self.format in (0, 1):
             with self.transaction():
                 self._migrate(migrate)
+        if self.format == 0:
+            raise FormatError(f"{self.path}: damaged, or no ledger")
         if self.format not in (1, FORMAT):
             raise FormatError(f"{self.path}: ledger format {self.format}; this release of braintorrent reads {FORMAT}")
 
@@ -113,7 +117,7 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, with what was noted before it; durable on leaving. StorageFull if the disk is."""
+        """All or nothing, with what was noted before it; durable on leaving. StorageFull, StorageBusy."""
         with self._lock:
             notes = list(self._notes)
             try:
@@ -146,23 +150,24 @@ class Database:
                 pass
 
     def rows(self, query: str, *values: Any) -> list[Any]:
-        """The answer to a query, what was noted before included, unless the disk is full."""
+        """The answer to a query, what was noted before included, unless the disk is full. StorageBusy."""
         with self._lock:
             with contextlib.suppress(StorageFull):
                 self.flush()
-            return self._connection.execute(query, values).fetchall()
+            try:
+                return self._connection.execute(query, values).fetchall()
+            except sqlite3.OperationalError as error:
+                raise _translated(self.path, error) from None
 
-    def close(self, last: bool = False) -> None:
-        """Flush, unless the disk is full, and close. Idempotent. last: with all that was written in the file itself."""
-        with self._lock, contextlib.closing(self._connection):
-            with contextlib.suppress(StorageFull):
-                self.flush()
-            if last:
-                with contextlib.suppress(sqlite3.OperationalError):  # a full disk: the log keeps it
-                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    def close(self) -> None:
+        """Flush, unless the disk is full, and close. Idempotent."""
+        with self._lock, contextlib.closing(self._connection), contextlib.suppress(StorageFull):
+            self.flush()
 
 
 def _translated(path: Path, error: sqlite3.OperationalError) -> Exception:
     if error.sqlite_errorcode in _FULL:
         return StorageFull(f"{path}: {error}; make room on this disk, then it goes on")
+    if error.sqlite_errorcode & 0xFF in _BUSY:
+        return StorageBusy(f"{path}: another process holds it ({error}); it goes on when that lets go")
     return error

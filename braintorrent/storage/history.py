@@ -6,7 +6,7 @@ A merge also waits in the checkpoint until the version it led to is published.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -81,20 +81,24 @@ def write_merge(sql: sqlite3.Connection, merged: Merged, into: Version | None) -
         sql.execute("INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", part)
 
 
-def read_merges(rows: Callable[[str], list[Any]]) -> list[tuple[Version | None, Merged]]:
-    """All of them, in order, with the version each led to. rows: the answer to a query."""
-    parts: dict[int, dict[str, Part]] = {}
-    columns = "merge, author, incarnation, counter, content, samples, weight, norm, reason"
-    for merge, author, i, c, *rest in rows(f"SELECT {columns} FROM part ORDER BY author"):
-        parts.setdefault(merge, {})[author] = Part(Version(i, c), *rest)
-    found = []
-    for merge, unix, i, c, *flags in rows("SELECT * FROM merge ORDER BY id"):
-        of = parts.get(merge, {})
-        included = {author: part for author, part in of.items() if not part.reason}
-        skipped = {author: part for author, part in of.items() if part.reason}
-        version = None if i is None else Version(i, c)
-        found.append((version, Merged(unix, included, skipped, *map(bool, flags))))
-    return found
+def read_merges(rows: Callable[..., list[Any]], skip: int = 0) -> Iterator[tuple[Version | None, Merged]]:
+    """Each but the first `skip`, in order, with the version it led to. rows: the answer to a query."""
+    columns = "author, incarnation, counter, content, samples, weight, norm, reason"
+    for merge, unix, *into, below_quorum, adopt, last in paged(rows, "SELECT * FROM merge ORDER BY id", skip):
+        included: dict[str, Part] = {}
+        skipped: dict[str, Part] = {}
+        for author, i, c, *rest in rows(f"SELECT {columns} FROM part WHERE merge = ? ORDER BY author", merge):
+            part = Part(Version(i, c), *rest)
+            (skipped if part.reason else included)[author] = part
+        version = None if into[0] is None else Version(*into)
+        yield version, Merged(unix, included, skipped, bool(below_quorum), bool(adopt), bool(last))
+
+
+def paged(rows: Callable[..., list[Any]], query: str, skip: int = 0) -> Iterator[Any]:
+    """The rows of an answer in one order, but the first `skip`, a few at a time: a ledger may be longer than memory."""
+    while found := rows(f"{query} LIMIT 256 OFFSET ?", skip):
+        skip += len(found)
+        yield from found
 
 
 def read_standing(rows: Callable[..., list[Any]], me: str) -> dict[str, Entry]:

@@ -77,11 +77,7 @@ class Ledger:
 
     def chain(self, *kinds: str) -> Iterator[Entry]:
         """Every entry in order, or of some kinds; each verified by itself (BadMessage), not how they are linked."""
-        wanted = f"AND kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
-        query, after = f"SELECT sequence, raw FROM entry WHERE sequence > ? {wanted} ORDER BY sequence LIMIT 256", 0
-        while rows := self._chained(query, after, *kinds):
-            after = rows[-1][0]
-            yield from (open_entry(raw) for _, raw in rows)
+        return (open_entry(raw) for *_, raw in chain.read(self._chained, *kinds))
 
     def keep_notice(self, raw: bytes, state: str) -> None:
         """Keep a signed notice, or its new state: own, accepted, waiting, refused. Durable on return."""
@@ -108,8 +104,11 @@ class Ledger:
 
     # ------------------------------------------------------------- own lives and versions
 
-    def begin_incarnation(self, unix_ms: int, heard: int = 0) -> int:
-        """A new life's number, above all before it, durable on return (see protocol.version.next_incarnation)."""
+    def begin_incarnation(self, unix_ms: int, heard: int = 0, files: Mapping[str, str] | None = None) -> int:
+        """A new life's number, above all before it, durable on return (see protocol.version.next_incarnation).
+
+        files: name -> digest of what the life begins with.
+        """
         with self._database.transaction() as sql:
             last = sql.execute(
                 "SELECT max(i) FROM (SELECT max(incarnation) AS i FROM life"
@@ -117,7 +116,7 @@ class Ledger:
             ).fetchone()[0]
             incarnation = next_incarnation(last or 0, unix_ms, heard)
             sql.execute("INSERT INTO life VALUES (?, ?)", (incarnation, time.time()))
-            self._append(sql, "life", chain.life(incarnation))
+            self._append(sql, "life", chain.life(incarnation, files))
         return incarnation
 
     def publish(self, announcement: Announcement, merged: Merged | None = None) -> None:
@@ -178,6 +177,11 @@ class Ledger:
         """Digests of the records of all these versions, oldest first."""
         return [record for (record,) in self._database.rows("SELECT record FROM announcement ORDER BY unix")]
 
+    def authors(self) -> list[tuple[str, str]]:
+        """(digest, author) of the weights and records of all these versions."""
+        query = "SELECT content, author FROM announcement UNION SELECT record, author FROM announcement"
+        return self._database.rows(query)
+
     def merge(self, merged: Merged) -> None:
         """Keep a merge that no version follows, durable on return."""
         with self._database.transaction() as sql:
@@ -216,11 +220,15 @@ class Ledger:
                 )
 
     def refuse(self, author: str, version: Version, reason: str) -> None:
-        """Never fetch or merge this version; an author's newest refusals are kept. Noted."""
+        """Never fetch or merge this version; an author's newest refusals are kept. Noted.
+
+        In the chain too, but for what an author has refused beyond chain.MAX_REFUSALS in one life.
+        """
 
         def write(sql: sqlite3.Connection) -> None:
             row = (author, *version, reason, time.time())
-            if sql.execute("INSERT OR IGNORE INTO refusal VALUES (?, ?, ?, ?, ?)", row).rowcount:
+            new = sql.execute("INSERT OR IGNORE INTO refusal VALUES (?, ?, ?, ?, ?)", row).rowcount
+            if new and not chain.full(sql, author):
                 self._append(sql, "refused", chain.refused(author, version, reason))
 
         self._database.note_work(write)
@@ -273,7 +281,7 @@ class Ledger:
 
     def merges(self) -> list[tuple[Version | None, Merged]]:
         """All of them, in order, with the version each led to."""
-        return read_merges(self._database.rows)
+        return list(read_merges(self._database.rows))
 
     def count(self, peer: str, received: int, sent: int) -> None:
         """Add to the bytes exchanged with a peer. Noted."""

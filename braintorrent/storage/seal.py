@@ -15,6 +15,7 @@ from braintorrent.errors import BadMessage
 from braintorrent.records import Identity
 from braintorrent.records.envelope import open_envelope, sign_envelope
 from braintorrent.storage.files import file_digest, sync, telling_full
+from braintorrent.storage.wal import fold, pending
 
 FORMAT = 1
 CONTEXT = b"braintorrent ledger seal 1\0"
@@ -38,22 +39,27 @@ class Seal:
             self.close(None)
             raise
 
-    def close(self, finish: Callable[[bool], None] | None) -> None:
+    def close(self, finish: Callable[[], None] | None) -> None:
         """Seal, unless other writers are left. Idempotent.
 
-        finish: closes the file, told whether this is its last writer; None where it could not be opened.
+        finish: ends this process's writing and closes the file; None where it could not be opened.
         """
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
         try:
             if finish is not None:
-                last = _alone(descriptor)
-                finish(last)
-                if last and not _pending(self._ledger):
-                    _write(descriptor, sign_envelope(self._identity, FORMAT, CONTEXT, [file_digest(self._ledger)]))
+                finish()  # first: whoever asks in vain to be alone holds no lock any more, and must not write
+                if _alone(descriptor):
+                    self._seal(descriptor)
         finally:
             os.close(descriptor)
+
+    def _seal(self, descriptor: int) -> None:
+        if pending(self._ledger):  # somebody who reads kept SQLite from it
+            fold(self._ledger)
+        if not pending(self._ledger):
+            _write(descriptor, sign_envelope(self._identity, FORMAT, CONTEXT, [file_digest(self._ledger)]))
 
 
 def _alone(descriptor: int) -> bool:
@@ -87,7 +93,7 @@ def sealed(path: Path) -> str | None:
     author, values = open_envelope(raw, FORMAT, CONTEXT, MAX_SEAL_BYTES, "a ledger's seal")
     if not values or values[0] != found:
         raise BadMessage(f"{path.name} is not the file that was sealed", reason="seal")
-    if _pending(path):
+    if pending(path):
         raise BadMessage(f"{path.name} was written to after it was sealed", reason="seal")
     return author
 
@@ -98,9 +104,3 @@ def _read(seal: Path) -> bytes:
             return file.read(MAX_SEAL_BYTES + 1)
     except FileNotFoundError:
         return b""
-
-
-def _pending(path: Path) -> bool:
-    """Whether SQLite's log holds what is not in the file yet."""
-    log = path.with_name(f"{path.name}-wal")
-    return log.exists() and log.stat().st_size > 0

@@ -11,10 +11,9 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from braintorrent.node.roster import Roster
 from braintorrent.protocol.version import Version
-from braintorrent.records import Identity
 from braintorrent.storage import Ledger, Merged
+from braintorrent.workbench.contents import Contents, Names
 from braintorrent.workbench.kept import Kept, Opened
 
 Card = dict[str, Any]
@@ -29,10 +28,10 @@ LIMITS = (
 )
 
 
-def describe(lab: Opened, kept: Kept, parameters: int) -> Card:
-    """The card as plain values. parameters: of the network."""
+def describe(lab: Opened, kept: Kept, parameters: int, inside: Contents) -> Card:
+    """The card as plain values. parameters: of the network; inside: whose training is in the model."""
     merges, samples = _history(lab)
-    names = _Names(lab)
+    names = Names(lab)
     said = kept.said
     return {
         "format": 1,
@@ -49,6 +48,8 @@ def describe(lab: Opened, kept: Kept, parameters: int) -> Card:
         },
         "method": lab.federation.method.model_dump(),
         "parents": _parents(kept, merges, names),
+        "labs": list(inside.labs),
+        "holes": inside.holes,
         "merges": sum(bool(merged.included) for _, merged in merges),
         "peers": _peers([merged for _, merged in merges], names),
         "training_cases": samples,
@@ -60,19 +61,6 @@ def describe(lab: Opened, kept: Kept, parameters: int) -> Card:
     }  # fmt: skip
 
 
-class _Names:
-    """What people in this lab call a peer."""
-
-    def __init__(self, lab: Opened) -> None:
-        self._roster = Roster(lab.state.roster)
-        self._own = {Identity.load(lab.state.key).id: lab.peer.name} if lab.state.key.exists() else {}
-
-    def __call__(self, peer: str, otherwise: str = "") -> str:
-        if peer in self._own:
-            return self._own[peer]
-        return self._roster.name(peer) if peer in self._roster.ids else otherwise or peer[:7]
-
-
 def _history(lab: Opened) -> tuple[list[tuple[Version | None, Merged]], int]:
     """Merges with the versions they led to, and own training cases."""
     if not lab.state.ledger.exists():
@@ -82,7 +70,7 @@ def _history(lab: Opened) -> tuple[list[tuple[Version | None, Merged]], int]:
         return ledger.merges(), newest.samples if newest else 0
 
 
-def _parents(kept: Kept, merges: list[tuple[Version | None, Merged]], names: _Names) -> list[dict[str, Any]]:
+def _parents(kept: Kept, merges: list[tuple[Version | None, Merged]], names: Names) -> list[dict[str, Any]]:
     """Who went directly into this model: as written beside it, or else as the ledger has it."""
     if kept.said.get("parents") is not None:
         return [{**parent, "name": names(parent["id"], parent["name"])} for parent in kept.said["parents"]]
@@ -95,7 +83,7 @@ def _parents(kept: Kept, merges: list[tuple[Version | None, Merged]], names: _Na
     return []
 
 
-def _peers(merges: list[Merged], names: _Names) -> list[dict[str, Any]]:
+def _peers(merges: list[Merged], names: Names) -> list[dict[str, Any]]:
     """Every author over all merges: how often it was in, at what mean weight, how often it was skipped and why."""
     rows: dict[str, dict[str, Any]] = {}
     for merged in merges:
@@ -131,7 +119,7 @@ def markdown(card: Card) -> str:
     if labels:
         lines += ["", f"Labels: {labels}."]
     lines += ["", "## Intended use and limits", "", card["intended_use"], "", card["limits"], ""]
-    lines += ["## Who is in it", "", *_lineage(card)]
+    lines += ["## Who is in it", "", *_labs(card), *_lineage(card)]
     lines += ["", "## Validation", "", *_validation(card)]
     lines += [
         "",
@@ -141,6 +129,19 @@ def markdown(card: Card) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _labs(card: Card) -> list[str]:
+    if not card["labs"]:
+        return []
+    rows = [
+        (_plain(lab["name"]), _plain(lab["id"][:7]), str(lab["versions"]), f"{lab['influence']:.1%}",
+         "REVOKED" if lab["revoked"] else "")
+        for lab in card["labs"]
+    ]  # fmt: skip
+    holes = f"; the lineage is unknown beyond {card['holes']} of its versions" if card["holes"] else ""
+    title = f"All labs whose training is known to be in it, with their share of it{holes}:"
+    return [title, "", *_table(("lab", "id", "versions", "share", ""), rows), ""]
 
 
 def _lineage(card: Card) -> list[str]:

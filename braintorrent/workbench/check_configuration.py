@@ -171,7 +171,7 @@ def _roster(group: Group, folder: Path) -> Roster | None:
         return None
     if not roster.ids:
         group.warning("roster", "nobody is trusted yet: this lab would train alone",
-                      do='braintorrent trust "LINE OF THE OTHER LAB", on both sides')  # fmt: skip
+                      do=f"braintorrent invite NAME -C {folder} (by hand: id and trust, on both sides)")  # fmt: skip
     else:
         group.ok("roster", f"trusts {roster.names}")
     return roster

@@ -2,8 +2,9 @@
 
 A report is plain values, as `--json` prints it:
 
-    {"part": "test", "models": [{"model", "version", "content": digest, "summary": {metric: value},
-                                 "labels": {label: {measure: mean}}, "cases": [{"case", "labels" or "metrics"}]}]}
+    {"part": "test", "models": [{"model", "version", "content": digest, "revoked": [labs in it, revoked here],
+                                 "summary": {metric: value}, "labels": {label: {measure: mean}},
+                                 "cases": [{"case", "labels" or "metrics"}]}]}
 
 Means over cases leave out the cases where a measure is not defined (a label that the truth lacks has no Dice, one
 that either lacks has no distance); volumes are averaged without their sign, so that too much here does not make good
@@ -16,6 +17,7 @@ import csv
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from braintorrent.node.keeping import told
 from braintorrent.storage import file_digest, write_atomically
 from braintorrent.tasks.layouts import open_dataset
 from braintorrent.tasks.layouts.parts import assign
+from braintorrent.workbench.contents import contents
 from braintorrent.workbench.kept import Kept, Opened, borrowed, every, load, open_folder, versions
 
 Report = dict[str, Any]
@@ -59,7 +62,7 @@ def _evaluate_network(lab: Opened, split: Path, part: str | None, alone: bool, p
     models = _models(lab, split, alone, progress)
     network = open_network(lab.federation, lab.peer, lab.folder, split)
     for name in (part,) if part else ("test", "validation"):
-        rows = _rows(network, models, name, progress)
+        rows = _rows(lab, network, models, name, progress)
         if rows[0]["cases"]:
             return {"part": name, "models": rows}
     raise DataError(f"{lab.folder}: no cases in part {part or 'test or validation'} of this lab's data")
@@ -69,7 +72,7 @@ def _models(lab: Opened, split: Path, alone: bool, progress: Progress) -> list[K
     return [*every(lab), *([_alone(lab, split, progress)] if alone else [])]
 
 
-def _rows(network: Any, models: Sequence[Kept], part: str, progress: Progress) -> list[dict[str, Any]]:
+def _rows(lab: Opened, network: Any, models: Sequence[Kept], part: str, progress: Progress) -> list[dict[str, Any]]:
     """One row a model; the same weights under two names are measured once."""
     rows: list[dict[str, Any]] = []
     measured: dict[str, dict[str, Any]] = {}
@@ -77,7 +80,7 @@ def _rows(network: Any, models: Sequence[Kept], part: str, progress: Progress) -
         kept = load(kept, network)
         if kept.content not in measured:
             measured[kept.content] = _measured(network, part, _within(progress, kept.name, number, len(models)))
-        rows.append({"model": kept.name, "version": kept.version, "content": kept.content, **measured[kept.content]})
+        rows.append({**_said(lab, kept), **measured[kept.content]})
         if not rows[0]["cases"]:
             break
     return rows
@@ -124,10 +127,15 @@ def _evaluate_learner(lab: Opened, split: Path, part: str | None, alone: bool, p
     for done, kept in enumerate(models, 1):
         weights = read_weights(kept.path, learner.schema)
         learner.load(weights)
-        said = {"model": kept.name, "version": kept.version, "content": weights.digest}
+        said = _said(lab, replace(kept, content=weights.digest))
         rows.append({**said, "summary": learner.evaluate(), "cases": []})
         progress(f"evaluating {kept.name}", done, len(models))
     return {"part": "validation", "models": rows}
+
+
+def _said(lab: Opened, kept: Kept) -> dict[str, Any]:
+    revoked = contents(lab, kept).revoked
+    return {"model": kept.name, "version": kept.version, "content": kept.content, "revoked": revoked}
 
 
 def _learner(lab: Opened, split: Path) -> Any:

@@ -36,6 +36,15 @@ def summary(report: Report) -> Table:
     return table
 
 
+def warnings(report: Report) -> list[str]:
+    """A line for each model that contains labs revoked here."""
+    return [
+        f"{name} contains {', '.join(row['revoked'])}, revoked here (braintorrent lineage)"
+        for name, row in _distinct(report["models"])
+        if row["revoked"]
+    ]
+
+
 def cases(report: Report) -> Table:
     """Per case, model and label; volumes with their sign: output less truth."""
     table = Table(title=f"every {report['part']} case; volume: output less truth", title_justify="left")

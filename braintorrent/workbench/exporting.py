@@ -21,15 +21,19 @@ from braintorrent.errors import ConfigError
 from braintorrent.learning.inference import open_network
 from braintorrent.storage.files import temporary_path
 from braintorrent.workbench.card import Card, describe, markdown
+from braintorrent.workbench.contents import contents, warning
 from braintorrent.workbench.kept import find, load, open_folder
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 
 
-def export(folder: Path, out: Path, model: str | None = None, *, force: bool = False) -> Card:
+def export(
+    folder: Path, out: Path, model: str | None = None, *, force: bool = False, anyway: bool = False
+) -> Card:  # fmt: skip
     """Write the bundle of a kept model to the folder `out`, and return its card.
 
-    ConfigError if the task has no bundle, or something is at `out` (with `force`: something that is no bundle).
+    ConfigError if the task has no bundle, something is at `out` (with `force`: something that is no bundle), or the
+    model contains a lab revoked here (unless `anyway`).
     """
     out = out.resolve()
     _check_target(out, force)
@@ -39,8 +43,11 @@ def export(folder: Path, out: Path, model: str | None = None, *, force: bool = F
     if not hasattr(network.task, "bundle"):
         raise ConfigError(f"{folder}: task.kind: {lab.federation.kind} has no MONAI bundle to export")
     kept = load(wanted, network)
+    inside = contents(lab, kept)
+    if inside.revoked and not anyway:
+        raise ConfigError(f"{folder}: {warning(lab, kept, inside.revoked)}; --anyway exports it all the same")
     module, files = network.plain(), network.task.bundle()
-    card = describe(lab, kept, sum(parameter.numel() for parameter in module.parameters()))
+    card = describe(lab, kept, sum(parameter.numel() for parameter in module.parameters()), inside)
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = temporary_path(out)
     try:

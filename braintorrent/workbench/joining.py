@@ -24,7 +24,7 @@ from braintorrent.network.joining import Welcome, knock
 from braintorrent.network.wire import clean
 from braintorrent.node.agreeing import MAX_CLOCK_SKEW
 from braintorrent.node.lab import address_faults, hints, make_identity
-from braintorrent.node.roster import Member
+from braintorrent.node.roster import BY_CODE, Member, alike
 from braintorrent.node.trusting import trust
 from braintorrent.records import Identity, Invite, is_peer_id, short
 from braintorrent.storage import StatePaths
@@ -168,11 +168,11 @@ def settle(offer: Offer, folder: Path, data: Path, name: str = "", listen: str =
 def _trust(paths: StatePaths, identity: Identity, offer: Offer, name: str, *, others: bool) -> tuple[str, ...]:
     """The names of all that are trusted now; one that is taken gets a part of its peer id."""
     inviter, taken = offer.invite.peer, {name}
-    rows = [(inviter, offer.welcome.name, offer.invite.addresses, "")]
+    rows = [(inviter, offer.welcome.name, offer.invite.addresses, BY_CODE)]
     if others:
         rows += [(*row, inviter) for row in offer.others if row[0] != identity.id]
     for peer, called, addresses, vouched in rows:
-        called = f"{called[:55]}-{short(peer)}" if called in taken else called
+        called = f"{called[:55]}-{short(peer)}" if any(alike(called, other) for other in taken) else called
         trust(paths, identity, peer, Member(name=called, addresses=addresses, vouched=vouched))
         taken.add(called)
     return tuple(sorted(taken - {name}))

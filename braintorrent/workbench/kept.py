@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from braintorrent.config import Federation, Peer, federation_path, load_federation, load_peer
 from braintorrent.errors import ConfigError
 from braintorrent.learning.opening import read_weights
+from braintorrent.node.going_on import current
 from braintorrent.node.keeping import told
 from braintorrent.node.lab import check_folder
 from braintorrent.storage import Ledger, StatePaths
@@ -121,7 +122,7 @@ def _newest(lab: Opened) -> Kept | None:
     if not lab.state.ledger.exists():
         return None
     with Ledger(lab.state.ledger, read_only=True) as ledger:
-        newest = ledger.newest()
+        newest = current(ledger)
     if newest is None:
         return None
     said = {"model": "newest", "version": str(newest.version), "content": newest.content, "stage": "own"}

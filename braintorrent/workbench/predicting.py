@@ -14,6 +14,7 @@ import numpy as np
 
 from braintorrent.errors import ConfigError, DataError
 from braintorrent.storage import write_atomically
+from braintorrent.workbench.contents import contents
 from braintorrent.workbench.kept import Kept, Opened, find, load, open_folder
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -21,7 +22,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Predictor:
-    """A kept model, ready for scans. `kept` says which, and where it comes from."""
+    """A kept model, ready for scans. kept: which, and where it comes from; revoked: labs in it revoked here."""
 
     def __init__(self, folder: Path, model: str | None = None) -> None:
         from braintorrent.learning.inference import open_network
@@ -30,6 +31,7 @@ class Predictor:
         wanted = find(self.lab, model)
         self._network = open_network(self.lab.federation, self.lab.peer, folder, self.lab.state.split)
         self.kept: Kept = load(wanted, self._network)
+        self.revoked = contents(self.lab, self.kept).revoked
 
     @property
     def segments(self) -> bool:

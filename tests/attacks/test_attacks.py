@@ -7,10 +7,10 @@ of the attacker in it, and status, log or an answer names what happened.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import subprocess
 import sys
+from statistics import median
 
 import numpy as np
 import pytest
@@ -18,9 +18,12 @@ from gallery import ATTACKS, Attack
 from gallery.mallory import Mallory
 from gallery.scene import Scene, until
 
+from braintorrent.records import short
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and all of 127.0.0.0/8")
 SECONDS = 1.0  # within which an honest peer has its answer
 LARGEST = 8.0  # of any honest parameter: they are of a standard normal distribution
+SPOKEN = r" (known|held|merged|refused|quarantined|banned|faults): |^[\d:]+ [WEC] "
 GATES = {"gate": "validation", "drop": 0.4, "max_share": 0.5}
 
 
@@ -46,15 +49,43 @@ def gallery(tmp_path_factory):
 
 
 async def prompt(scene: Scene) -> float:
-    """Seconds until an honest peer that comes from nothing has its answer; the best of three, machines being busy."""
-    best = 60.0
+    """Seconds until an honest peer that comes from nothing has its answer; the median of three."""
+    took = []
     for _ in range(3):
         tell, seconds = await scene.ask()
         assert tell.announcements
-        best = min(best, seconds)
-        if best < SECONDS:
-            break
-    return best
+        took.append(seconds)
+    return median(took)
+
+
+class Evidence:
+    """What the victim says of the attacker and its friends from now on, and whether it says anything new at all."""
+
+    def __init__(self, scene: Scene, mallory: Mallory) -> None:
+        self._scene, self._whole = scene, [mallory, *mallory.friends]
+        self._said, self._notes, self._peers = len(scene.words()), scene.notes(), self._roster()
+
+    @property
+    def said(self) -> str:
+        """All it logged since."""
+        return self._scene.words()[self._said :]
+
+    def lines(self) -> list[str]:
+        """From status and log, if they name one of them by name or id."""
+        names = re.compile(
+            "|".join(rf"\b{re.escape(n)}\b" for each in self._whole for n in (each.name, short(each.id)))
+        )
+        new = [*(self._scene.notes() - self._notes), *self.said.splitlines()]
+        return [*(line for each in self._whole for line in self._scene.shown(each.id)), *filter(names.search, new)]
+
+    def unchanged(self) -> None:
+        """Nobody came or went, nothing waits or is held against them, and nothing is believed of them."""
+        assert self._roster() == self._peers
+        spoken = [line for line in self.lines() if re.search(SPOKEN, line)]
+        assert not spoken, spoken
+
+    def _roster(self) -> set[tuple[str, str]]:
+        return {(p["id"], p["name"]) for p in self._scene.status()["peers"]}
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
@@ -62,10 +93,10 @@ async def test_the_node_withstands(gallery, attack: Attack):
     scene, crowd = gallery
     mallory = crowd[attack.name]
     scene.forget_peak()
-    said, before = len(scene.words()), scene.status()["version"]
+    evidence, before = Evidence(scene, mallory), scene.status()["version"]
     heard = await asyncio.wait_for(attack.run(mallory), 30) or []
 
-    assert scene.running(), scene.words()[said:]
+    assert scene.running(), evidence.said
     assert await prompt(scene) < SECONDS
     assert scene.peak() < scene.memory, f"{scene.peak() >> 20} MiB where {scene.memory >> 20} are allowed"
     assert await until(lambda: scene.status().get("version") not in (before, None)), "it trains no more"
@@ -76,11 +107,12 @@ async def test_the_node_withstands(gallery, attack: Attack):
     assert np.isfinite(parameters).all()
     assert np.abs(parameters).max() < LARGEST
     assert attack.share or not authors & ids
-    status = scene.status()
-    lines = [p for p in status["peers"] if p["id"] in ids]
-    evidence = "\n".join([*heard, json.dumps(lines), json.dumps(status["notes"]), scene.words()[said:]])
-    assert re.search(attack.named, evidence), evidence
-    assert "Traceback" not in scene.words()[said:], scene.words()[said:]
+    if attack.silent:
+        evidence.unchanged()
+    else:
+        lines = [*heard, *evidence.lines()]
+        assert any(re.search(attack.named, line) for line in lines), "\n".join(lines)
+    assert "Traceback" not in evidence.said, evidence.said
 
 
 def test_afterwards_it_ends_cleanly_and_every_byte_of_its_past_is_whole(gallery):

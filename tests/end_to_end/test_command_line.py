@@ -53,7 +53,8 @@ def test_a_misspelt_folder_is_not_made(typed, tmp_path, arguments):
     code, _, said = typed(*arguments, tmp_path / "lba-a")
     assert code == 2
     where = f"braintorrent: {tmp_path / 'lba-a'}"
-    assert said == f"{where}: no such folder; a peer folder holds a peer.toml (copy one of peers/)\n"
+    make = "make one with `braintorrent new` or `braintorrent join`, or give the folder (-C)"
+    assert said == f"{where}: no such folder; {make}\n"
     assert not (tmp_path / "lba-a").exists()
 
 

@@ -65,7 +65,7 @@ def test_codes_that_are_worthless_say_so_and_write_nothing(inviter, cli):
     good, cancelled, expired = (
         decode_invite(invite(a, name, hours, now)) for name, hours in (("lab-c", 1), ("x", 1), ("y", 2 / 3600))
     )
-    cancel(StatePaths(a), "x")
+    cancel(StatePaths(a), "x", now)
     guessed, stranger = altered(good, secret=new_secret()), altered(good, peer=Identity.create().id)
     time.sleep(max(0.0, now + 2.1 - time.time()))
     for code, reason in ((expired, "expired"), (cancelled, "unknown"), (guessed, "unknown"), (stranger, "identity")):
@@ -78,6 +78,22 @@ def test_codes_that_are_worthless_say_so_and_write_nothing(inviter, cli):
     assert again.returncode == 1
     assert again.stderr == "braintorrent: this code was used already, by another key; ask for a new one\n"
     assert not (folder.parent / "lab-d").exists()
+
+
+def test_no_at_the_question_writes_nothing_and_a_code_need_not_stand_in_the_command(inviter, cli):
+    a, folder = inviter.folders["lab-a"], inviter.root / "c" / "lab-c"
+    folder.parent.mkdir()
+    code = invite(a, "lab-c", 1.0, time.time())
+    said, words = start("-", folder).communicate(f"{code}\nn\n".encode(), timeout=30)
+    assert b"Join, and trust lab-a? [y/N]" in said
+    assert words.decode().splitlines()[-1] == "braintorrent: nothing was written; the code is still good"
+    assert not folder.exists()
+    process = start("-", folder, "--yes")
+    process.communicate(f"{code}\n".encode(), timeout=30)
+    assert process.returncode == 0
+    assert Roster(StatePaths(a).roster).names == "lab-c"
+    assert "by code" in cli("roster", a).stdout
+    assert "by code" in cli("roster", folder).stdout
 
 
 def test_ctrl_c_at_the_question_writes_nothing(inviter):

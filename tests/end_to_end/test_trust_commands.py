@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 
@@ -13,7 +14,7 @@ from braintorrent.node.lab import ensure_identity
 from braintorrent.node.roster import Roster
 from braintorrent.protocol.notices import Introduction, Revocation
 from braintorrent.records import Identity
-from braintorrent.records.notice import sign_notice
+from braintorrent.records.notice import rotation, sign_notice
 from braintorrent.storage import Ledger, StateFolder, StatePaths
 
 B, C = Identity.create(), Identity.create()
@@ -23,7 +24,8 @@ B, C = Identity.create(), Identity.create()
 def typed(monkeypatch, capsys):
     """(exit code, stdout, stderr) of a command line."""
 
-    def run(*arguments) -> tuple[int, str, str]:
+    def run(*arguments, answer: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{answer}\n"))
         monkeypatch.setattr(sys, "argv", ["braintorrent", *map(str, arguments)])
         code = 0
         try:
@@ -85,16 +87,24 @@ def test_revoked_is_shown_with_the_reason_and_undone_only_on_purpose(typed, fold
 
 def test_a_revocation_needs_a_reason_and_somebody(typed, folder):
     assert "missing option '--why'" in typed("revoke", "lab-b", "-C", folder)[2]
+    for me in ("lab-a", ensure_identity(folder).id):
+        assert f"{me}: that is this lab itself" in typed("revoke", me, "--why", "x", "-C", folder)[2]
     assert "nobody here is called lab-x" in typed("revoke", "lab-x", "--why", "x", "-C", folder)[2]
 
 
 @pytest.mark.parametrize("called", [None, "the-third"])
 def test_an_introduction_is_accepted_by_name(typed, folder, advised, called):
     advised(Introduction, ("10.0.0.2:2",), 5)
-    assert f"lab-b introduces lab-c {C.id[:7]}; braintorrent trust --accept lab-c, or --decline lab-c" in " ".join(
+    (waiting,) = shown(typed, folder)["waiting"]
+    assert waiting["settle"] == f"to trust it: braintorrent trust --accept lab-c -C {folder}; to leave it: --decline"
+    assert f"lab-b introduces lab-c {C.id[:7]}; to trust it: braintorrent trust --accept" in " ".join(
         typed("roster", folder)[1].split()
     )
-    code, out, _ = typed("trust", "--accept", "lab-c", *(["--name", called] if called else []), "-C", folder)
+    arguments = ("trust", "--accept", "lab-c", *(["--name", called] if called else []), "-C", folder)
+    code, out, said = typed(*arguments, answer="n")
+    assert (code, said) == (1, "braintorrent: nothing was changed\n")
+    assert "Trust lab-c, introduced by lab-b? [y/N]" in out
+    code, out, _ = typed(*arguments, "--yes")
     assert (code, out) == (0, f"{folder}: trusts {called or 'lab-c'} {C.id[:7]}\n")
     found = shown(typed, folder)
     member = next(m for m in found["members"] if m["id"] == C.id)
@@ -108,7 +118,7 @@ def test_declined_advice_waits_no_more(typed, folder, advised):
     assert typed("trust", "--decline", "lab-c", "-C", folder)[0] == 0
     assert shown(typed, folder)["waiting"] == []
     assert Roster(StatePaths(folder).roster).ids == {B.id}
-    assert typed("trust", "--accept", "lab-c", "-C", folder)[0] == 2
+    assert typed("trust", "--accept", "lab-c", "-C", folder, "--yes")[0] == 2
 
 
 def test_a_revocation_is_accepted_and_what_came_before_it_is_over(typed, folder, advised):
@@ -117,7 +127,11 @@ def test_a_revocation_is_accepted_and_what_came_before_it_is_over(typed, folder,
     advised(Revocation, "spoils", 6)
     (waiting,) = shown(typed, folder)["waiting"]
     assert (waiting["kind"], waiting["name"], waiting["why"]) == ("revocation", "third", "spoils")
-    assert typed("trust", "--accept", "third", "-C", folder)[0] == 0
+    assert waiting["settle"].startswith("to trust it no more: braintorrent trust --accept third -C ")
+    code, out, _ = typed("trust", "--accept", "third", "-C", folder, answer="y")
+    assert code == 0
+    assert out.startswith("lab-b revoked third: spoils. Trust third no more? [y/N]: ")
+    assert out.endswith(f"{folder}: trusts no more: third {C.id[:7]}\n")
     (revoked,) = shown(typed, folder)["revoked"]
     assert (revoked["name"], revoked["by"]) == ("third", "lab-b")
     assert typed("audit", folder)[0] == 0
@@ -136,3 +150,27 @@ def test_a_key_is_changed_while_nothing_runs(typed, folder):
     assert typed("audit", folder)[0] == 0
     assert typed("rotate", "-C", folder / "nowhere")[0] == 2
     assert not (folder / "nowhere").exists()
+
+
+def test_revoking_a_lab_names_those_on_its_word_and_takes_them_along_if_told_to(typed, folder, advised):
+    advised(Introduction, (), 5)
+    assert typed("trust", "--accept", "lab-c", "-C", folder, "--yes")[0] == 0
+    code, out, _ = typed("revoke", "lab-b", "--why", "lies", "-C", folder)
+    assert code == 0
+    assert "still trusted, on the word of lab-b: lab-c; if you doubt that word: braintorrent revoke" in out
+    code, out, _ = typed("revoke", B.id, "--vouched", "--why", "lies", "-C", folder)
+    assert code == 0
+    assert f"{folder}: lab-c {C.id[:7]} is revoked" in out
+    assert Roster(StatePaths(folder).roster).ids == set()
+
+
+def test_a_doubtful_new_key_is_followed_when_a_person_says_so(typed, folder):
+    federation = load_federation(folder.parent / "federation.toml").id
+    with Ledger(StatePaths(folder).ledger, identity=ensure_identity(folder)) as ledger:
+        ledger.keep_notice(rotation(B, C, federation, 5).raw, "waiting")
+    (waiting,) = shown(typed, folder)["waiting"]
+    assert (waiting["kind"], waiting["name"], waiting["by"]) == ("rotation", C.id[:7], "lab-b")
+    assert typed("trust", "--accept", "lab-b", "-C", folder, "--yes")[0] == 2, "that may mean anything"
+    code, _, _ = typed("trust", "--accept", C.id[:7], "-C", folder, answer="y")
+    assert (code, Roster(StatePaths(folder).roster).ids) == (0, {C.id})
+    assert Roster(StatePaths(folder).roster).name(C.id) == "lab-b"

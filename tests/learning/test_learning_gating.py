@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from braintorrent.contracts import Candidate
@@ -41,15 +41,52 @@ def offer(tmp_path, learner):
 
 
 def test_what_is_too_large_follows_from_what_was_accepted_of_late():
-    norms = Norms(10.0)
-    norms.accepted([1.0] * (SEEN - 1) + [0.0] * 9)
-    assert norms.most == math.inf, "too few seen; a model that is here already says nothing"
-    norms.accepted([3.0])
-    assert norms.most == 10.0
-    norms.accepted([5.0] * RECENT)
-    assert norms.most == 50.0
-    assert Norms(0.0, [1.0] * RECENT).most == math.inf, "switched off"
-    assert Norms(2.0, [1.0] * RECENT).most == 2.0, "as before the restart"
+    norms, who = Norms(10.0), {"a", "b", "c"}
+    norms.accepted({"a": 1.0, "b": 1.0})
+    norms.accepted({"a": 1.0, "b": 1.0, "c": 0.0})
+    assert norms.most(who) == math.inf, "too few seen; a model that is here already says nothing"
+    norms.accepted({"c": 3.0})
+    assert norms.most(who) == 10.0
+    for _ in range(2 * RECENT):
+        norms.accepted({"a": 5.0, "c": 6.0})
+    assert norms.most(who) == 50.0
+    assert norms.most({"c"}) == 10.0, "one alone: never more than at first"
+    assert norms.most(()) == 10.0
+    before = [{"a": 1.0}] * SEEN
+    assert Norms(0.0, before).most(who) == math.inf, "switched off"
+    assert Norms(2.0, before).most(who) == 2.0, "as before the restart"
+
+
+def walked(norms, honest, hostile, times=1):
+    """The bound after hostile labs sent all that it allows, over and over, `times` as often as honest ones."""
+    who = {*honest, *hostile}
+    for _ in range(300):
+        norms.accepted(dict.fromkeys(honest, 1.0))
+        for _ in range(times):
+            norms.accepted(dict.fromkeys(hostile, 0.99 * norms.most(who)))
+    return norms.most(who)
+
+
+@pytest.mark.parametrize(("honest", "hostile"), [("", "x"), ("a", "x"), ("ab", "x"), ("abc", "xy"), ("abcd", "xyz")])
+def test_the_bound_is_not_walked_up_by_fewer_than_half(honest, hostile):
+    before = [dict.fromkeys([*honest, *hostile], 1.0)] * SEEN
+    assert walked(Norms(10.0, before), honest, hostile) == pytest.approx(10.0)
+    assert walked(Norms(10.0, before), honest, hostile, times=8) == pytest.approx(10.0), "who publishes more often"
+
+
+def test_nobody_lowers_the_bound_to_keep_others_out():
+    for honest in ("a", "ab", "abc"):
+        norms = Norms(10.0, [dict.fromkeys([*honest, "x"], 1.0)] * SEEN)
+        for _ in range(RECENT):
+            norms.accepted({"x": 1e-9, **dict.fromkeys(honest, 1.0)})
+        assert norms.most({*honest, "x"}) == 10.0
+
+
+def test_a_lab_s_former_keys_have_no_voice():
+    norms = Norms(10.0, [dict.fromkeys("abc", 1.0)] * SEEN)
+    for key in range(20):
+        norms.accepted({f"x{key}": 9.0})
+    assert norms.most({"a", "b", "c", "x19"}) == 10.0
 
 
 def test_an_update_beyond_the_bound_is_left_out_and_the_others_merged(learner, offer):
@@ -78,6 +115,7 @@ def test_inflated_sample_counts_buy_no_more_than_the_largest_share(learner, offe
 SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=9).filter(lambda w: sum(w) > 1e-3)
 
 
+@example(raw=[0.0, 1.0, 0.5, 5e-324], cap=0.25, newcomer=False)
 @given(raw=SHARES, cap=st.floats(0.01, 1), newcomer=st.booleans())
 def test_no_other_weighs_more_than_its_share(raw, cap, newcomer):
     weights = {str(i): w / sum(raw) for i, w in enumerate(raw)}

@@ -88,22 +88,54 @@ async def test_one_address_does_not_push_out_another(labs, monkeypatch):
             await ends(reader, 0.1)
 
 
-async def test_strangers_never_push_out_a_member(labs, monkeypatch):
+async def test_a_full_house_has_room_for_one_more_and_keeps_what_is_in_use(labs, monkeypatch):
     monkeypatch.setattr(limits, "CONNECTIONS", 3)
+    a, _ = labs
     async with serving(labs) as (server, address, mutual, _), AsyncExitStack() as stack:
-        members = [await connect(address, mutual) for _ in range(2)]
-        strangers = [await connect(address) for _ in range(5)]
-        for _, writer in [*members, *strangers]:
+        members = [await connect(address, mutual) for _ in range(3)]
+        members[0][1].write(head("POST", "/v1/ask", 10))  # under way: its body is not here yet
+        callers = server._listener.callers
+        await asyncio.sleep(0.2)
+        assert [caller.busy() for caller in callers._of[a.id]] == [True, False, False]
+        crowd = [await connect(address) for _ in range(4)]
+        for _, writer in [*members, *crowd]:
             stack.callback(writer.transport.abort)
-        assert await ends(strangers[0][0]) == b""
-        assert len(server._listener.callers) == 3
-        third = await connect(address, mutual)  # pushes out the last stranger
-        stack.callback(third[1].transport.abort)
-        reader, writer = await connect(address)
-        assert await ends(reader) == b""  # no stranger to make room
-        for reader, writer in members:
-            writer.write(head())
-            assert b" 404 " in await asyncio.wait_for(reader.readline(), 2)
+        assert [await ends(reader) for reader, _ in (*members[1:], *crowd[:2])] == [b""] * 4
+        assert len(callers) == 3
+        members[0][1].write(b"x" * 10)
+        assert b" 400 " in await asyncio.wait_for(members[0][0].readline(), 2)
+
+
+@pytest.mark.parametrize(("keys", "each"), [(16, 16), (64, 4), (256, 1)])
+def test_no_keys_fill_the_house_by_idle_connections(keys, each):
+    callers, gone = Callers(), []
+
+    def come(peer):
+        caller = callers.admit(f"10.0.{peer % 8}.{peer // 8}", lambda: gone.append(peer))
+        if caller is not None:
+            callers.know(caller, f"lab {peer}")
+        return caller
+
+    for peer in range(keys):
+        for _ in range(each):
+            come(peer)
+    assert len(callers) == limits.CONNECTIONS
+    assert not gone
+    honest = [come(1000 + i) for i in range(20)]
+    assert None not in honest
+    assert len(callers) == limits.CONNECTIONS
+    assert not [peer for peer in gone if peer >= 1000], "who has most makes room, not who has one"
+    assert max(gone.count(peer) for peer in gone) <= 1 + 20 // keys
+
+
+def test_who_has_one_connection_in_use_keeps_it(monkeypatch):
+    monkeypatch.setattr(limits, "CONNECTIONS", 2)
+    callers = Callers()
+    for peer in "ab":
+        caller = callers.admit(f"10.0.0.{ord(peer)}", lambda: None)
+        callers.know(caller, peer)
+        caller.busy = lambda: True
+    assert callers.admit("10.0.1.1", lambda: None) is None
 
 
 async def test_a_caller_without_a_key_gets_one_request(labs):

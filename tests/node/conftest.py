@@ -1,6 +1,7 @@
 """What the node tests share: labs of the stand-in task in this process, and a disk that is really full."""
 
 import asyncio
+import shutil
 import subprocess
 
 import pytest
@@ -8,6 +9,7 @@ import tomli_w
 
 from braintorrent.experiments.processes import introduce
 from braintorrent.node.lab import Lab
+from braintorrent.node.node import Node
 
 TIMING = {"ask_every": 0.1, "alone_after": 3.0, "linger": 5.0}
 
@@ -61,3 +63,36 @@ def small_disk(tmp_path):
         pytest.skip("mounting needs root")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """Two labs that trained, merged with each other, and ended."""
+    root = tmp_path_factory.mktemp("ended")
+    task = {"kind": "standin", "size": 200, "steps": 5, "seconds": 0.1}
+    (root / "federation.toml").write_text(tomli_w.dumps({"format": 1, "id": "testing-node", "task": task}))
+    made = [root / "lab-a", root / "lab-b"]
+    told = {"listen": "127.0.0.1:0", "timing": {"ask_every": 0.1, "alone_after": 3.0}, "stop": {"versions": 2}}
+
+    def write(folder, **more):
+        (folder / "peer.toml").write_text(tomli_w.dumps({"name": folder.name, **more, **told}))
+
+    async def train():
+        async with asyncio.timeout(30), Node(Lab.open(made[0])) as one:
+            write(made[1], peers=[one.listening])
+            async with Node(Lab.open(made[1])) as two:
+                await asyncio.gather(one.finished(), two.finished())
+
+    for folder in made:
+        folder.mkdir()
+        write(folder)
+    introduce(made)
+    asyncio.run(train())
+    return root
+
+
+@pytest.fixture
+def stopped(ended, tmp_path):
+    """Copies of them, to be spoilt."""
+    shutil.copytree(ended, tmp_path / "labs")
+    return tmp_path / "labs" / "lab-a", tmp_path / "labs" / "lab-b"

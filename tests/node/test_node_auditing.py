@@ -13,18 +13,20 @@ import sys
 import time
 
 import pytest
-import tomli_w
 from click.testing import CliRunner
 
 from braintorrent.cli import cli
-from braintorrent.experiments.processes import introduce
+from braintorrent.errors import StorageFull
+from braintorrent.node import trusting
 from braintorrent.node.auditing import audit
-from braintorrent.node.lab import Lab
+from braintorrent.node.lab import Lab, ensure_identity
 from braintorrent.node.node import Node
 from braintorrent.node.notes import compare_notes, write_notes
+from braintorrent.node.roster import Member
+from braintorrent.node.trusting import trust
 from braintorrent.protocol.version import Version
 from braintorrent.records import Identity, digest, sign_announcement
-from braintorrent.storage import Ledger, Merged, Part, StatePaths
+from braintorrent.storage import Ledger, Merged, Part, StatePaths, seal
 
 FLIPS = 150
 
@@ -35,39 +37,6 @@ def broken(folder):
 
 def run(*arguments):
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-
-@pytest.fixture(scope="module")
-def ended(tmp_path_factory):
-    """Two labs that trained, merged with each other, and ended."""
-    root = tmp_path_factory.mktemp("ended")
-    task = {"kind": "standin", "size": 200, "steps": 5, "seconds": 0.1}
-    (root / "federation.toml").write_text(tomli_w.dumps({"format": 1, "id": "testing-node", "task": task}))
-    made = [root / "lab-a", root / "lab-b"]
-    told = {"listen": "127.0.0.1:0", "timing": {"ask_every": 0.1, "alone_after": 3.0}, "stop": {"versions": 2}}
-
-    def write(folder, **more):
-        (folder / "peer.toml").write_text(tomli_w.dumps({"name": folder.name, **more, **told}))
-
-    async def train():
-        async with asyncio.timeout(30), Node(Lab.open(made[0])) as one:
-            write(made[1], peers=[one.listening])
-            async with Node(Lab.open(made[1])) as two:
-                await asyncio.gather(one.finished(), two.finished())
-
-    for folder in made:
-        folder.mkdir()
-        write(folder)
-    introduce(made)
-    asyncio.run(train())
-    return root
-
-
-@pytest.fixture
-def stopped(ended, tmp_path):
-    """Copies of them, to be spoilt."""
-    shutil.copytree(ended, tmp_path / "labs")
-    return tmp_path / "labs" / "lab-a", tmp_path / "labs" / "lab-b"
 
 
 def flip(file, rng, at=None):
@@ -102,7 +71,9 @@ def test_the_verb_says_what_it_checked_and_fails_at_the_first_break(stopped):
     shown = run("audit", folder)
     assert shown.exit_code == 0
     whats = [line.split(":")[0] for line in shown.output.splitlines()]
-    assert whats == ["seal", "file", "announcements", "chain", "tables", "notices", "blobs", "roster", "models"]
+    ledger, beside = ["seal", "log", "file", "announcements", "chain", "tables"], ["notices", "blobs", "roster"]
+    assert whats == [*ledger, *beside, "models", "start", "files"]
+    assert "not covered: peer.toml" in shown.output
     assert json.loads(run("audit", folder, "--json").output)["whole"] is True
     flip(StatePaths(folder).roster, random.Random(1))
     shown = run("audit", folder)
@@ -196,6 +167,28 @@ def test_the_last_writer_seals_and_no_other(tmp_path):
         assert not seal.read_bytes()
 
 
+def test_who_is_not_alone_writes_no_more_once_another_may_seal(tmp_path, monkeypatch):
+    path, me = tmp_path / "ledger.sqlite", Identity.create()
+    first, second = Ledger(path, identity=me), Ledger(path, identity=me)
+    second.record("roster", {"action": "trusted"})
+    first.count("peer", 5, 5)  # not written yet
+    alone, asked = seal._alone, []
+
+    def ask(descriptor):
+        last = alone(descriptor)
+        asked.append(last)
+        if len(asked) == 1:
+            second.close()
+        return last
+
+    monkeypatch.setattr(seal, "_alone", ask)
+    first.close()
+    assert asked == [False, True]
+    assert seal.sealed(path) == me.id
+    with Ledger(path, read_only=True) as ledger:
+        assert ledger.traffic() == {"peer": (5, 5)}
+
+
 def test_two_processes_never_fork_the_chain(tmp_path):
     me = Identity.create()
     me.save(tmp_path / "key")
@@ -271,3 +264,46 @@ def test_where_two_labs_notes_disagree_is_said(folders, tmp_path):
         shown = run("audit", a, "--compare", file)
         assert shown.exit_code != 0
         assert words in str(shown.exception)
+
+
+# ------------------------------------------------------------- the roster
+
+
+@pytest.fixture
+def trusting_lab(folders):
+    """(folder, paths, identity) of a lab that trusts lab-b."""
+    (folder,) = folders("lab-a")
+    paths, me = StatePaths(folder), ensure_identity(folder)
+    trust(paths, me, Identity.create().id, Member(name="lab-b"))
+    return folder, paths, me
+
+
+def test_a_roster_that_changes_while_it_is_audited_is_whole(trusting_lab):
+    folder, paths, me = trusting_lab
+    for found in audit(folder):
+        assert found.whole, found.said
+        if found.what in ("tables", "blobs"):
+            for name in (f"{found.what}-1", f"{found.what}-2"):
+                trust(paths, me, Identity.create().id, Member(name=name))
+
+
+def test_rosters_that_a_full_disk_kept_from_being_written_are_no_damage_and_an_older_one_is(trusting_lab, monkeypatch):
+    folder, paths, me = trusting_lab
+    before = paths.roster.read_bytes()
+
+    def full(*arguments, **options):
+        raise StorageFull("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trusting, "write_atomically", full)
+        for name in ("lab-c", "lab-d", "lab-e"):
+            with pytest.raises(StorageFull):
+                trust(paths, me, Identity.create().id, Member(name=name))
+            assert broken(folder) == []
+    for name in ("lab-c", "lab-d"):
+        trust(paths, me, Identity.create().id, Member(name=name))
+        assert broken(folder) == []
+    paths.roster.write_bytes(before)
+    assert "roster.json is not what its last entry" in broken(folder)[0]
+    paths.roster.unlink()
+    assert "roster.json is missing" in broken(folder)[0]

@@ -13,6 +13,7 @@ from braintorrent.network.answering import Declined
 from braintorrent.network.joining import JoinRequest, decode_join, decode_welcome, encode_join
 from braintorrent.node import inviting
 from braintorrent.node.inviting import admit, cancel, invite, invites, welcome
+from braintorrent.node.members import members
 from braintorrent.node.node import Node
 from braintorrent.node.roster import Member, Roster
 from braintorrent.node.trusting import revoke, trust, untrust
@@ -68,6 +69,8 @@ def test_who_joins_is_trusted_under_the_name_the_inviter_chose_and_introduced(la
     joiner = Identity.create()
     admit(lab, ask(code, joiner, name="another-name"), NOW)
     assert Roster(lab.state.roster).members[joiner.id].same(Member(name="lab-c", addresses=("192.0.2.3:47100",)))
+    (shown,) = members(lab.folder)["members"]
+    assert (shown["by_code"], shown["vouched"]) == (True, None)
     with Ledger(lab.state.ledger, read_only=True) as ledger:
         (notice,) = [open_notice(raw) for raw, state in ledger.notices() if state == "own"]
         assert (notice.author, notice.peer, notice.name) == (lab.me, joiner.id, "lab-c")
@@ -93,13 +96,18 @@ def test_an_expired_a_guessed_and_a_cancelled_code_let_nobody_in(lab, code, step
         with pytest.raises(Refused) as caught:
             admit(lab, ask(wrong, Identity.create(), step), now)
         assert caught.value.reason == reason
-    cancel(lab.state, "lab-c")
+    assert cancel(lab.state, "lab-c", NOW)
     with pytest.raises(Refused, match="cancelled") as caught:
         admit(lab, ask(code, Identity.create(), step), NOW)
     assert caught.value.reason == "unknown"
     with pytest.raises(ConfigError, match="no open invite for lab-c"):
-        cancel(lab.state, "lab-c")
+        cancel(lab.state, "lab-c", NOW)
     assert Roster(lab.state.roster).ids == frozenset()
+
+
+def test_a_code_cancelled_too_late_was_of_no_use_already(lab, code):
+    assert code.name == "lab-c"
+    assert not cancel(lab.state, "lab-c", NOW + 3601)
 
 
 def test_a_request_for_another_lab_or_federation_or_from_this_one_is_refused(lab, code):
@@ -138,6 +146,28 @@ def test_a_lab_taken_off_the_roster_does_not_come_back_by_its_code(lab, code):
         admit(lab, ask(code, joiner), NOW)
     assert caught.value.reason == "used"
     assert Roster(lab.state.roster).ids == frozenset()
+
+
+@pytest.mark.parametrize("off", [untrust, lambda paths, me, name: revoke(paths, me, "testing-node", name, "")])
+def test_nor_by_a_code_that_a_crash_left_unsettled(lab, code, monkeypatch, off):
+    joiner = Identity.create()
+
+    def crash(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(inviting, "introduce", crash)
+        with pytest.raises(KeyboardInterrupt):
+            admit(lab, ask(code, joiner), NOW)
+    off(lab.state, lab.identity, "lab-c")
+    for step in ("look", "join"):
+        with pytest.raises(Refused):
+            admit(lab, ask(code, joiner, step), NOW)
+    assert Roster(lab.state.roster).ids == frozenset()
+    again = decode_invite(invite(lab.folder, "lab-c", 1.0, time.time() + 1))
+    if off is untrust:
+        admit(lab, ask(again, joiner), NOW)  # a new code is a person's new word
+        assert Roster(lab.state.roster).ids == {joiner.id}
 
 
 def test_a_revoked_lab_cannot_use_a_code_of_another(lab, code):

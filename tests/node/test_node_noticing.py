@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -18,7 +19,8 @@ from braintorrent.node.rotating import rotate
 from braintorrent.node.status import status
 from braintorrent.node.trusting import introduce, revoke, untrust
 from braintorrent.protocol.entry import Entry
-from braintorrent.records import Identity, digest, sign_announcement
+from braintorrent.protocol.notices import Introduction
+from braintorrent.records import Identity, digest, short, sign_announcement
 from braintorrent.records.notice import prove
 from braintorrent.storage import Ledger, StatePaths
 
@@ -147,3 +149,42 @@ async def test_those_who_trust_a_lab_follow_it_to_its_new_key(folders, run, unti
     assert roster(b).ids == {new, third.lab.me}
     await until(lambda: new in second.context.machine.table.entries)
     assert nodes[0].context.machine.newest.author == new
+
+
+async def test_each_lab_reads_one_thing_of_a_revocation(folders, run, until, caplog):
+    """lab-a revokes lab-c, which hears of it from lab-b, and goes on asking."""
+    a, b, c = folders("lab-a", "lab-b", "lab-c")
+    first, second, third = await run(a, b, c)
+    revoke(StatePaths(a), first.lab.identity, FED, "lab-c", "spoils")
+    row = lambda node, name: next(p for p in status(node)["peers"] if p["name"] == name)  # noqa: E731
+    await until(lambda: row(third, "lab-a")["problem"] == "revoked by lab-a: spoils")
+    assert status(third)["notes"]["revoked by lab-a"] == "spoils"
+    await until(lambda: f"revoked {short(third.lab.me)}" in status(first)["notes"])
+    notes = status(first)["notes"]
+    assert notes[f"revoked {short(third.lab.me)}"] == "lab-c, revoked here, still asks"
+    assert not [what for what in notes if what.startswith("stranger")]
+    await until(lambda: status(second)["advice"])
+    settle = f"to trust it no more: braintorrent trust --accept lab-c -C {b}; to keep it: --decline"
+    assert status(second)["advice"][0]["settle"] == settle
+    warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert any("lab-a revoked lab-c" in text and settle in text for text in warned)
+
+
+async def test_who_is_introduced_is_no_stranger_any_more_and_is_not_told_of_itself(folders, run, until, caplog):
+    """lab-c asks lab-b, which does not know it, until lab-a introduces it."""
+    caplog.set_level(logging.INFO)
+    a, b, c = folders("lab-a", "lab-b", "lab-c")
+    part(b, c)
+    first, second, third = await run(a, b, c)
+    stranger = f"stranger {short(third.lab.me)}"
+    await until(lambda: stranger in status(second)["notes"])
+    assert f"-C {b}" in status(second)["notes"][stranger]
+    introduce(StatePaths(a), first.lab.identity, FED, third.lab.me, Member(name="lab-c"))
+    await until(lambda: status(second)["advice"])
+    await until(lambda: any(isinstance(n, Introduction) for n in third.context.machine.notices))
+    await asyncio.sleep(0.5)
+    assert stranger not in status(second)["notes"]
+    told = [r for r in caplog.records if "introduces lab-c" in r.getMessage()]
+    assert len(told) == 1, "lab-c says nothing of its own introduction"
+    assert told[0].levelno == logging.WARNING
+    assert f"braintorrent trust --accept lab-c -C {b}" in told[0].getMessage()

@@ -18,6 +18,7 @@ from braintorrent.node.status import status
 from braintorrent.protocol.version import NOTHING
 from braintorrent.records import decode_record
 from braintorrent.storage import Ledger, StatePaths, file_digest, load_checkpoint
+from braintorrent.workbench.kept import find, open_folder
 
 
 def rollback(folder, *arguments):
@@ -77,7 +78,11 @@ async def test_before_a_lab_then_run_the_next_version_does_not_contain_it(late, 
     said = rollback(mine, "--before", "lab-b")
     assert f"lab-b is in {newest - last_clean} of this lab's {newest} versions, since version {last_clean + 1}" in said
     assert f"the next run goes on from version {last_clean}" in said
-    assert "models kept in" in said, "latest is of a version with lab-b"
+    assert "go as well: latest" in said, "it is of a version with lab-b"
+    kept = [json.loads(file.read_text())["version"] for file in StatePaths(mine).models.glob("*.json")]
+    assert all(int(version.split(".")[1]) <= last_clean for version in kept)
+    model = find(open_folder(mine))
+    assert model.said["content"] in {a.content for a in own[:last_clean]}, "what predict and export take now"
     await one_more(mine, until)
     after, _, parents, chain = contains(mine)
     assert other.me not in after[newest + 1]
@@ -165,6 +170,35 @@ async def test_what_is_unknown_may_contain_it_so_the_way_leads_further_back(late
     said = rollback(mine, "--before", "lab-b")
     assert "but a part of it is unknown" in said
     assert "goes on from version 1" in said
+
+
+async def test_where_only_the_start_is_free_of_doubt_a_person_has_to_choose(late):
+    mine, _ = await late()
+    paths = StatePaths(mine)
+    found, *_ = contains(mine)
+    with Ledger(paths.ledger, read_only=True) as ledger:
+        (paths.blobs / ledger.own()[0].record).unlink()
+    last = max(n for n, labs in found.items() if len(labs) == 1)
+    with pytest.raises(ConfigError, match=rf"choose: rollback --to {last}, or rollback --to 0, the shared start"):
+        rollback(mine, "--before", "lab-b")
+    with Ledger(paths.ledger, read_only=True) as ledger:
+        assert not list(ledger.chain("rollback")), "nothing was done"
+    assert f"goes on from version {last}" in rollback(mine, "--to", str(last))
+    assert "the next run goes on from the shared start" in rollback(mine, "--to", "0")
+    assert not list(paths.models.glob("latest*")), "newer than the start"
+    with pytest.raises(ConfigError, match="no model yet"):
+        find(open_folder(mine))
+
+
+async def test_a_rollback_that_was_cut_short_is_said_and_done_again(late, until):
+    mine, _ = await late()
+    rollback(mine, "--to", "1")
+    StatePaths(mine).checkpoint.unlink()
+    lab = Lab.open(mine)
+    with pytest.raises(ConfigError, match=r"the last rollback was cut short; again: braintorrent rollback --to 1"):
+        await Node(lab).__aenter__()
+    rollback(mine, "--to", "1")
+    await one_more(mine, until)
 
 
 async def test_what_cannot_be_done_is_said_in_one_line(folders, until):

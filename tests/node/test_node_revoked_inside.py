@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import tomllib
 from contextlib import AsyncExitStack
 
@@ -11,6 +13,7 @@ import tomli_w
 from click.testing import CliRunner
 
 from braintorrent.cli import cli
+from braintorrent.node.control import ended
 from braintorrent.node.lab import Lab
 from braintorrent.node.lineage import Ancestry
 from braintorrent.node.node import Node
@@ -70,6 +73,8 @@ def three(folders, until):
             await until(lambda: min(status(node)["versions"] for node in (first, second)) >= 2)
             third = await start(stack, c, first, second)
             await until(lambda: all(third.lab.me in node.context.contained for node in (first, second)))
+            entries = first.context.machine.table.entries
+            await until(lambda: third.lab.me in first.context.ancestry.authors(entries[second.lab.me].held))
         return found
 
     return run
@@ -82,13 +87,26 @@ async def until_versions(until, node, more):
     return before
 
 
-async def test_labs_that_revoke_refuse_and_roll_back_never_contain_it_again(three, until):
+async def test_labs_that_revoke_refuse_and_roll_back_never_contain_it_again(three, until, caplog):
     a, b, c = await three()
     gone = peer_id(c)
-    for folder in (a, b):
-        said("revoke", "lab-c", "--why", "sold its scanner", "-C", folder)
-        change(folder, gates={"lineage": "refuse"})
-    said("rollback", "--before", "lab-c", "--yes", "-C", a)
+    told, _ = (said("revoke", "lab-c", "--why", "sold its scanner", "-C", folder) for folder in (a, b))
+    assert "this lab's model contains lab-c: train on, so that its share fades, or stop and go back: " in told
+    assert "lab-b's newest model contains lab-c: its influence goes on through lab-b, unless lab-b rolls back" in told
+    found = said("rollback", "--before", "lab-c", "--yes", "-C", a)
+    assert "lab-b's newest model contains lab-c: it comes back at the first merge unless lab-b rolls back too, or " \
+        '[gates] lineage = "refuse"' in found  # fmt: skip
+    change(a, gates={"lineage": "refuse"})
+    assert "comes back" not in said("rollback", "--before", "lab-c", "--yes", "-C", a)
+    newest, clean = max(inside(a)), max(n for n, labs in inside(a).items() if gone not in labs)
+    went = f"version {clean} (rolled back from {newest})"
+    last = CliRunner().invoke(cli, ["status", str(a)])
+    assert f"the next run goes on from {went}" in last.output
+    assert "lab-c" not in last.output, "nothing is said of the version gone back from"
+    assert ended(a)["contains_revoked"] == []
+    assert "lineage" not in ended(a)["notes"]
+    assert ended(b)["contains_revoked"] == ["lab-c"]
+    caplog.set_level(logging.INFO)
     async with asyncio.timeout(60), AsyncExitStack() as stack:
         behind = await start(stack, b)  # it has not rolled back yet
         first = await start(stack, a, behind)
@@ -98,6 +116,10 @@ async def test_labs_that_revoke_refuse_and_roll_back_never_contain_it_again(thre
         assert status(first)["contains_revoked"] == []
         assert status(behind)["contains_revoked"] == ["lab-c"]
     assert {peer_id(b): "revoked"} in skips(a)
+    assert f"going on with version {newest + 1}, from {went}" in caplog.text
+    assert "skipped lab-b (contains lab-c, revoked here)" in caplog.text
+    assert re.search(r"merged .*own 0\.\d\d \(contains lab-c, revoked here\)", caplog.text), "lab-b's own"
+    change(b, gates={"lineage": "refuse"})
     said("rollback", "--before", "lab-c", "--yes", "-C", b)
     async with asyncio.timeout(60), AsyncExitStack() as stack:
         first = await start(stack, a)

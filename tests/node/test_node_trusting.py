@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 import pytest
 
 from braintorrent.config import Peer
 from braintorrent.errors import ConfigError
 from braintorrent.node import rotating
-from braintorrent.node.advice import Kept, decide, read_notices
+from braintorrent.node.advice import MAX_VOUCHED, decide
 from braintorrent.node.auditing import audit
+from braintorrent.node.kept import Kept, read_notices, taken_off
 from braintorrent.node.lab import Lab, ensure_identity
 from braintorrent.node.roster import Member, Revoked, Roster
 from braintorrent.node.trusting import heed, introduce, revoke, trust, untrust
@@ -158,6 +160,63 @@ def test_advice_waits_for_a_person_where_something_speaks_against_it(lab):
     assert verdict(lab, introduced(), introductions="accept") == "refused"
 
 
+def test_whom_people_took_off_the_roster_comes_back_by_people(lab):
+    _, paths, me = lab
+    trust(paths, me, C.id, Member(name="lab-c", vouched=B.id))
+    untrust(paths, me, "lab-c")
+    with Ledger(paths.ledger, read_only=True) as ledger:
+        gone = taken_off(ledger)
+    assert gone.keys() == {C.id}
+    roster, peer = Roster(paths.roster), Peer(name="lab-a", introductions="accept")
+    assert decide(introduced(), roster, me.id, peer, (), gone) == "waiting"
+    assert decide(introduced(peer=D, name="lab-d"), roster, me.id, peer, (), gone) == "heed"
+    trust(paths, me, C.id, Member(name="lab-c"))
+    with Ledger(paths.ledger, read_only=True) as ledger:
+        assert taken_off(ledger) == {}
+
+
+def test_one_members_word_brings_so_many_labs_and_goes_with_it(lab):
+    _, paths, me = lab
+    for n in range(MAX_VOUCHED):
+        newcomer = introduced(peer=Identity.create(), name=f"new{n}")
+        assert verdict(lab, newcomer, introductions="accept") == "heed"
+        heed(paths, me, newcomer)
+    assert verdict(lab, introduced(), introductions="accept") == "waiting"
+    (first, *_) = sorted(Roster(paths.roster).vouched([B.id]))
+    trust(paths, me, D.id, Member(name="lab-d", vouched=first))
+    trust(paths, me, C.id, Member(name="lab-c"))
+    assert len(Roster(paths.roster).vouched([B.id])) == MAX_VOUCHED + 1, "and those introduced by these"
+    revoke(paths, me, FED, "lab-b", "sybils", vouched=True)
+    assert Roster(paths.roster).ids == {C.id}
+
+
+@pytest.mark.parametrize("name", ["LAB-B", "lab_b", "labb", "lab.b"])
+def test_a_name_that_people_would_take_for_another_is_that_other(lab, name):
+    _, paths, me = lab
+    with pytest.raises(ConfigError, match=f"{name}, or lab-b as people may read it, is {B.id}"):
+        trust(paths, me, C.id, Member(name=name))
+    assert verdict(lab, introduced(name=name), introductions="accept") == "waiting"
+    assert verdict(lab, introduced(name="Lab_A"), introductions="accept") == "waiting", "this lab's own"
+    revoke(paths, me, FED, "lab-b", "")
+    trust(paths, me, D.id, Member(name="lab-d"))
+    assert verdict(lab, introduced(by=D, name=name), introductions="accept") == "waiting", "a revoked one's"
+
+
+def test_a_damaged_notice_prevents_nothing_but_a_sound_audit(lab):
+    folder, paths, me = lab
+    trust(paths, me, C.id, Member(name="lab-c"))
+    revoke(paths, me, FED, "lab-b", "")
+    with sqlite3.connect(paths.ledger) as sql:
+        raw = bytearray(sql.execute("SELECT raw FROM notice").fetchone()[0])
+        raw[-1] ^= 1
+        sql.execute("UPDATE notice SET raw = ?", (bytes(raw),))
+    sql.close()
+    assert revoke(paths, me, FED, "lab-c", "") == {C.id}
+    _, new = rotating.rotate(folder)
+    assert ensure_identity(folder).id == new
+    assert whole(folder) != []
+
+
 def test_a_lab_does_not_revoke_itself_on_advice(lab):
     assert verdict(lab, revoked(peer=lab[2]), revocations="accept") == "refused"
 
@@ -185,7 +244,10 @@ def test_another_labs_new_key_takes_the_place_of_the_old(lab):
     notice = rotation(B, D, FED, 7)
     assert verdict(lab, notice) == "heed"
     heed(paths, me, notice)
-    assert Roster(paths.roster).members == {D.id: before}
+    (line,) = Roster(paths.roster).members.values()
+    assert Roster(paths.roster).ids == {D.id}
+    assert line == before.model_copy(update={"former": line.former})
+    assert line.former.keys() == {B.id}
     assert verdict(lab, introduced(by=D, peer=B, name="lab-x"), [Kept(notice, "accepted")]) == "accepted"
     assert whole(folder) == []
 

@@ -70,6 +70,18 @@ def test_who_was_looked_at_and_left_out_is_nothing_newer_but_a_candidate_again(s
     assert s.merge().candidates == (said("a", 1, 2), said("b"), said("c"))
 
 
+def test_when_the_roster_changes_who_was_left_out_is_looked_at_again(shell: Make, said: Said) -> None:
+    s = shell("ab")
+    for peer in "ab":
+        s.reply(peer, said(peer))
+    s.fetch_all()
+    s.work.pop()
+    s.feed("merged", ["b"], {}, passed=["a"])
+    assert s.machine.table.candidates() == []
+    s.feed("roster_changed", s.machine.roster)
+    assert s.machine.table.candidates() == [said("a")], "and not what was merged"
+
+
 def test_a_model_whose_merge_was_undone_waits_for_its_successor(shell: Make, said: Said) -> None:
     s = shell("ab", everyone=True)
     for peer in "ab":

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from braintorrent.protocol.contacts import NEVER, Contacts
-from braintorrent.protocol.fetches import HOPELESS, Fetches
+from braintorrent.protocol.fetches import BEHIND, HOPELESS, Fetches
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.table import Table
@@ -123,6 +123,27 @@ def test_the_author_is_asked_first_then_others_and_a_bad_source_later_again() ->
     assert fetches.next_deadline(1.0) == fetches.policy.ask_every
     (third,) = fetches.start(fetches.policy.ask_every)
     assert third.source == "a"
+
+
+def test_slow_sources_give_way_to_who_waits_and_come_back() -> None:
+    fetches = make(max_fetches=4)
+    for author in "abcd":
+        fetches.table.note(said(author), author)
+    flying = {f.source: f.announcement for f in fetches.start(0.0)}
+    assert not fetches.waiting(30.0), "alone they may be slow"
+    fetches.table.note(said("h"), "h")
+    assert list(fetches.start(30.0)) == []
+    assert fetches.waiting(30.0)
+    fetches.ended(flying["a"])
+    fetches.gave_way(flying["a"], "a", 30.0)
+    assert [f.source for f in fetches.start(30.0)] == ["h"]
+    assert not fetches.waiting(30.0), "who gave way does not wait yet"
+    fetches.ended(said("h"))
+    fetches.table.hold(said("h"))
+    assert list(fetches.start(31.0)) == []
+    assert fetches.next_deadline(31.0) == 30.0 + BEHIND
+    assert [f.source for f in fetches.start(30.0 + BEHIND)] == ["a"]
+    assert fetches.hoped_for("a", 31.0), "slow is no failure"
 
 
 def test_when_the_newest_cannot_be_had_an_older_one_will_do() -> None:

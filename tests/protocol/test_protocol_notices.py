@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -17,6 +18,7 @@ from braintorrent.protocol.notices import (
     Revocation,
     Rotation,
 )
+from braintorrent.protocol.table import MAX_QUARANTINED
 
 
 def introduction(author, peer, unix_ms=1, federation="fed"):
@@ -63,6 +65,52 @@ def test_an_author_has_so_many_and_the_newest_stay():
     assert not notices.add(introduction("a", "older", 0))
     assert sum(n.author == "a" for n in notices) == MAX_NOTICES_EACH
     assert len(notices.drawn(Random(1))) == MAX_NOTICES_TOLD
+
+
+def test_a_convict_cannot_push_its_proof_out(said):
+    for proofs_first in (True, False):
+        notices, convicts = Notices(), proof(said("a", content="one"), said("a", content="two"))
+        words = [introduction("a", f"x{n}", n) for n in range(MAX_NOTICES_EACH + 1)]
+        for notice in [convicts, *words] if proofs_first else [*words, convicts]:
+            notices.add(notice)
+        assert convicts in list(notices)
+        assert sum(isinstance(n, Introduction) for n in notices) == MAX_NOTICES_EACH
+
+
+def test_one_proof_for_each_life_and_as_many_as_convict_an_author_of_everything(said):
+    def of(life, counter=1):
+        said_once, said_twice = (said("a", incarnation=life, counter=counter, content=c) for c in ("one", "two"))
+        raw = f"proof {life}.{counter}".encode()
+        return Proof(said_once, said_twice, raw)
+
+    one, other = Notices(), Notices()
+    for notice in (of(1, 1), of(1, 2)):
+        one.add(notice)
+    for notice in (of(1, 2), of(1, 1)):
+        other.add(notice)
+    assert len(list(one)) == 1
+    assert one.digest == other.digest
+    for life in range(MAX_QUARANTINED + 5):
+        one.add(of(life))
+    assert len(list(one)) == MAX_QUARANTINED
+
+
+def test_a_chain_of_keys_is_held_whole_from_either_end_and_one_rotation_leads_to_each(shell):
+    ids = ["a", "m", "n", "o"]
+    chain = [Rotation("fed", x, y, t, f"{x}{y}".encode()) for t, (x, y) in enumerate(pairwise(ids))]
+    s = shell()
+    told(s, "a", *reversed(chain))
+    assert heard(s) == chain, "who slept hears of them in order"
+    s.feed("roster_changed", frozenset(["me", "o"]))
+    assert set(s.machine.notices) == set(chain), "and who followed passes all of them on"
+    again = shell()
+    again.feed("roster_changed", frozenset(["me", "o"]))
+    again.machine.noticed(*chain)
+    assert set(again.machine.notices) == set(chain)
+    for n in range(9):
+        again.machine.heard(Rotation("fed", f"made up {n}", "o", 10 + n, b"%d" % n), "o", 0.0)
+        again.machine.heard(Rotation("fed", f"before {n}", f"made up {n}", 10 + n, b"-%d" % n), "o", 0.0)
+    assert [n.author for n in again.machine.notices] == ["made up 8", "before 8"]
 
 
 def test_a_notice_is_told_only_where_the_asker_holds_others(shell):

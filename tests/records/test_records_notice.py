@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from braintorrent.errors import BadMessage
+from braintorrent.network.limits import CERTIFICATE_BYTES
 from braintorrent.protocol.messages import Announcement
-from braintorrent.protocol.version import Version
+from braintorrent.protocol.notices import MAX_ROTATIONS
+from braintorrent.protocol.version import MAX_FIELD, Version
 from braintorrent.records import Identity, digest, sign_announcement
 from braintorrent.records.canonical import pack, unpack
 from braintorrent.records.envelope import sign_envelope
@@ -17,6 +20,8 @@ from braintorrent.records.notice import (
     FORMAT,
     Introduction,
     Revocation,
+    encode_chain,
+    open_chain,
     open_notice,
     prove,
     rotation,
@@ -115,3 +120,20 @@ def test_a_proof_must_prove(first, second):
 def test_only_the_author_signs():
     with pytest.raises(ValueError, match="by its author"):
         sign_notice(B, Introduction("fed-eration", A.id, C.id, "lab-c", (), 7))
+
+
+def test_a_chain_of_keys_is_shown_in_order_and_nothing_else_is_one():
+    keys = [Identity.create() for _ in range(MAX_ROTATIONS + 2)]
+    links = [rotation(one, other, "f" * 64, MAX_FIELD) for one, other in pairwise(keys)]
+    chain = links[:MAX_ROTATIONS]
+    shown = encode_chain(chain)
+    assert open_chain(shown) == chain
+    assert 322 + len(shown) <= CERTIFICATE_BYTES
+    assert encode_chain([]) == b""
+    introduced = sign_notice(keys[0], Introduction("fed", keys[0].id, keys[1].id, "lab-b", (), 1))
+    for wrong in (links, links[:1] * 2, links[1::-1], [introduced]):
+        with pytest.raises(BadMessage):
+            open_chain(pack([link.raw for link in wrong]))
+    for wrong in ([], [1], "text", [b""]):
+        with pytest.raises(BadMessage):
+            open_chain(pack(wrong))

@@ -7,15 +7,18 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from braintorrent.errors import FormatError, StorageFull
+from braintorrent.protocol.table import MAX_REFUSED
 from braintorrent.protocol.version import NOTHING, Version
 from braintorrent.records import Identity
-from braintorrent.storage import Ledger, Merged, Part
+from braintorrent.storage import Ledger, Merged, Part, chain
+from braintorrent.storage.chain import MAX_REFUSALS
 from braintorrent.storage.database import Database
 
 ME = Identity.create()
@@ -114,6 +117,23 @@ def test_what_was_known_of_others_is_restored(path, author, other):
     assert entry.refused == {Version(3, 6): "not-finite"}
     assert entry.seen.keys() == {Version(3, 4), Version(3, 5)}
     assert not entry.quarantined
+
+
+def test_who_has_much_refused_makes_the_chain_no_longer_than_agreed(ledger, author, other):
+    for _ in range(2):
+        ledger.begin_incarnation(1)
+        for counter in range(1, MAX_REFUSALS + 5):
+            ledger.refuse(other.id, Version(next_life(ledger), counter), "schema")
+        ledger.refuse(author.id, Version(next_life(ledger), 1), "schema")
+    entries = [entry.body["peer"] for entry in ledger.chain("refused")]
+    assert (entries.count(other.id), entries.count(author.id)) == (2 * MAX_REFUSALS, 2)
+    assert len(ledger.entries(ME.id)[other.id].refused) == MAX_REFUSED
+    assert all(found.whole for found in ledger.proved(ME.id))
+
+
+def next_life(ledger):
+    """Another's life, a new one in each of mine."""
+    return len(list(ledger.chain("life")))
 
 
 def test_what_is_refused_is_not_held(ledger, author, other):
@@ -340,3 +360,18 @@ def test_refusals_of_one_author_are_bounded_and_the_newest_stay(tmp_path):
     assert len(refused) <= 64
     assert Version(1, 200) in refused
     assert Version(1, 1) not in refused
+
+
+def test_proving_takes_the_memory_of_a_page_however_long_the_chain(tmp_path):
+    me, size = Identity.create(), 4096
+    with Ledger(tmp_path / "ledger.sqlite", identity=me) as ledger:
+        with ledger._database.transaction() as sql:
+            for n in range(3000):
+                chain.append(sql, me, "roster", {"n": n, "more": "x" * size})
+        tracemalloc.start()
+        try:
+            assert all(finding.whole for finding in ledger.proved(me.id))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 3000 * size / 3

@@ -12,7 +12,7 @@ from braintorrent.errors import BadMessage, ConfigError, RemoteError
 from braintorrent.network import limits
 from braintorrent.network.joining import Welcome, encode_welcome
 from braintorrent.network.server import Server
-from braintorrent.node.roster import Roster
+from braintorrent.node.roster import BY_CODE, Roster
 from braintorrent.records import Identity, Invite
 from braintorrent.records.canonical import pack
 from braintorrent.records.invite import new_secret
@@ -209,7 +209,7 @@ def test_members_are_trusted_only_if_a_person_says_so_and_no_two_under_one_name(
     assert alone.trusted == ("lab-a",)
     roster = Roster(StatePaths(joined.folder).roster)
     assert roster.ids == {invite.peer, *(peer for peer, *_ in others)}
-    assert roster.members[invite.peer].vouched == ""
+    assert roster.members[invite.peer].vouched == BY_CODE
     assert {roster.members[peer].vouched for peer, *_ in others} == {invite.peer}
     names = [member.name for member in roster.members.values()]
     assert len(set(names)) == len(names)

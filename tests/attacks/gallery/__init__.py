@@ -20,8 +20,9 @@ Run = Callable[["Mallory"], Awaitable[Answers]]
 class Attack:
     """One of them.
 
-    named: a regular expression that status, log or an answer matches once it was tried; empty where there is nothing to
-        tell, since an honest peer might do the same, or it is passed over like any foreign record.
+    named: a regular expression that a line of status, log or answers about this attacker matches once it was tried.
+    silent: there is nothing to tell, since an honest peer might do the same, or it is passed over like any foreign
+        record; then nothing that the victim says of anyone has changed.
     share: the most that its model may weigh in a merge; 0: it is in none.
     member: whether the victim has it on its roster. friends: how many other members it brings.
     """
@@ -33,20 +34,22 @@ class Attack:
     share: float
     member: bool
     friends: int
+    silent: bool
 
 
 ATTACKS: dict[str, Attack] = {}
 
 
 def attack(
-    tries: str, *, named: str, share: float = 0.0, member: bool = True, friends: int = 0
+    tries: str, *, named: str = "", share: float = 0.0, member: bool = True, friends: int = 0, silent: bool = False
 ) -> Callable[[Run], Run]:
     """Put a function among the attacks, under its own name with spaces."""
 
     def add(run: Run) -> Run:
         name = run.__name__.strip("_").replace("_", " ")
         assert name not in ATTACKS, f"two attacks are called {name}"
-        ATTACKS[name] = Attack(name, tries, named, run, share, member, friends)
+        assert bool(named) != silent, f"{name}: what shows it?"
+        ATTACKS[name] = Attack(name, tries, named, run, share, member, friends, silent)
         return run
 
     return add

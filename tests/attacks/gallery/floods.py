@@ -16,27 +16,36 @@ from gallery.mallory import Answer, Mallory, declined, read_answer, request
 
 ASK = request("POST", "/v1/ask", encode_ask(AskMessage(None, {})))
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+STRANGERS_IN_HAND = 16  # handshakes at once, fewer than push each other out
 BROKEN = (OSError, ssl.SSLError, asyncio.IncompleteReadError, TimeoutError)
 
 
 async def crowd(mallory: Mallory, count: int, open_one: Connect) -> list[str]:
-    """`count` connections at once, as far as the victim lets them in; all are hung up on, an honest peer is not."""
+    """`count` connections, most of which the victim lets in; all are hung up on, an honest peer is not."""
+    turn, connected = asyncio.Semaphore(STRANGERS_IN_HAND), 0
 
-    async def one() -> bool:
-        with suppress(*BROKEN):
-            async with asyncio.timeout(1.5):
+    async def one() -> None:
+        nonlocal connected
+        try:
+            async with turn, asyncio.timeout(3):
                 reader, writer = await open_one()
-            silent = await asyncio.wait_for(reader.read(), 6) == b""
+        except BROKEN:
+            return  # pushed out by the next in the middle of its handshake
+        connected += 1
+        try:
+            assert await asyncio.wait_for(reader.read(), 6) == b"", "nobody spoke to it"
+        except (ConnectionError, ssl.SSLError):
+            pass  # hung up on, without a farewell
+        finally:
             writer.transport.abort()
-            return silent
-        return True
 
     tries = asyncio.gather(*(one() for _ in range(count)))
     await asyncio.sleep(0.3)
     _, seconds = await mallory.scene.ask()
     assert seconds < 3, "an honest peer waits for the crowd"
-    assert all(await tries)
-    return ["hung up"]
+    await tries
+    assert connected > count / 2, connected
+    return [f"hung up on {connected}"]
 
 
 @attack("opens 400 connections from one address and says nothing", named="hung up", member=False)
@@ -220,7 +229,7 @@ async def expected_and_never_sent(mallory: Mallory) -> Answers:
     return [f"{answer.status or 'hung up'} {answer.reason}"]
 
 
-@attack("introduces itself a hundred times, each on a new connection", named="")
+@attack("introduces itself a hundred times, each on a new connection", named="200 again")
 async def introductions_over_and_over(mallory: Mallory) -> Answers:
     got = []
     for _ in range(10):

@@ -234,8 +234,8 @@ class Mallory:
         return await until(lambda: sum(kind in path for path in self.calls) >= times, seconds)
 
     async def told(self, text: str, seconds: float = 10.0) -> bool:
-        """Whether the victim's line about it comes to hold `text`."""
-        return await until(lambda: text in str(self.scene.entry(self.id)), seconds)
+        """Whether the victim's line about it comes to hold `text`: a value, or a field that says something."""
+        return await until(lambda: any(text in line for line in self.scene.shown(self.id)), seconds)
 
 
 def _length(head: bytes) -> int:

@@ -85,7 +85,7 @@ async def borrowed_announcement(mallory: Mallory) -> Answers:
     return await all_declined(mallory, [spoilt({NEWEST: a.raw}) for a in tell.announcements], "author")
 
 
-@attack("tells the victim's and the neighbour's own old announcements again, and again", named="")
+@attack("tells the victim's and the neighbour's own old announcements again, and again", silent=True)
 async def replayed_announcements(mallory: Mallory) -> Answers:
     scene = mallory.scene
     tell, _ = await scene.ask()
@@ -100,7 +100,7 @@ async def replayed_announcements(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("announces version 9, and once that is refused goes back to 3 with other bytes", named='"refused": {"7.9": ')
+@attack("announces version 9, and once that is refused goes back to 3 with other bytes", named="refused: 7.9 record")
 async def rolled_back_announcements(mallory: Mallory) -> Answers:
     mallory.offer(b"x" * 100, 9, incarnation=7)
     async with mallory.serving():
@@ -112,7 +112,7 @@ async def rolled_back_announcements(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("signs two contents for one version, one to each that asks", named=r'"quarantined": \[5\]')
+@attack("signs two contents for one version, one to each that asks", named="quarantined: 5$")
 async def equivocation(mallory: Mallory) -> Answers:
     first = mallory.offer(mallory.weights(), incarnation=5)
     second = mallory.offer(mallory.weights(lambda x: x.__imul__(0.5)), incarnation=5)
@@ -122,11 +122,11 @@ async def equivocation(mallory: Mallory) -> Answers:
     for each in (first, second):
         body = encode_ask(AskMessage(each, {}))
         assert (await mallory.send(asking(body))).status == 200
-    assert await mallory.told("[5]")
+    assert await mallory.told("quarantined: 5")
     return None
 
 
-@attack("signs announcements of another federation and passes them on in this one", named="")
+@attack("signs announcements of another federation and passes them on in this one", silent=True)
 async def announcements_of_another_federation(mallory: Mallory) -> Answers:
     mallory.offer(mallory.weights(), federation="another-one")
     async with mallory.serving():
@@ -135,15 +135,18 @@ async def announcements_of_another_federation(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("signs a version from the end of time, so that nothing could follow it", named="")
+@attack(
+    "signs a version from the end of time, so that nothing could follow it",
+    named=rf"refused: {MAX_FIELD}\.{MAX_FIELD} record",
+)
 async def version_from_the_end_of_time(mallory: Mallory) -> Answers:
     mallory.offer(b"x" * 10, MAX_FIELD, incarnation=MAX_FIELD)
     async with mallory.serving():
-        assert await mallory.called(3, "ask")
+        assert await mallory.told("refused: ")
     return None
 
 
-@attack("relays thousands of versions of people that the victim does not know", named="")
+@attack("relays thousands of versions of people that the victim does not know", silent=True)
 async def versions_of_strangers(mallory: Mallory) -> Answers:
     announcements = []
     template = mallory.offer(mallory.weights())
@@ -197,7 +200,7 @@ async def noise_for_an_answer(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("claims in every ask to be leaving, final, seeking: whatever it was not before", named="")
+@attack("claims in every ask to be leaving, final, seeking: whatever it was not before", named="phase: final")
 async def phases_by_turns(mallory: Mallory) -> Answers:
     await mallory.hello()
     for phase in ("leaving", "final", "seeking", "leaving", "working", "final"):
@@ -206,7 +209,7 @@ async def phases_by_turns(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("says it holds 256 versions of authors that nobody has heard of", named="")
+@attack("says it holds 256 versions of authors that nobody has heard of", silent=True)
 async def holdings_that_cannot_be(mallory: Mallory) -> Answers:
     await mallory.hello()
     holds = {Identity.create().id: Version(MAX_FIELD, MAX_FIELD) for _ in range(256)}

@@ -43,20 +43,20 @@ def header(mallory: Mallory, change: Callable[[dict], None]) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-@attack("announces weights of another shape", named='"schema"')
+@attack("announces weights of another shape", named="refused: .*schema")
 async def another_schema(mallory: Mallory) -> Answers:
     mallory.offer(mallory.weights(), schema="0" * 64)
     return await refused(mallory, "schema")
 
 
-@attack("claims a header of 2^63 bytes in a safetensors file, and of none", named='"schema"')
+@attack("claims a header of 2^63 bytes in a safetensors file, and of none", named="refused: .*schema")
 async def bomb_sizes_in_safetensors(mallory: Mallory) -> Answers:
     for counter, length in enumerate((2**63, 2**64 - 1, 0, 1 << 40), 1):
         mallory.offer(headed(mallory, struct.pack("<Q", length)), counter)
     return await refused(mallory, "schema")
 
 
-@attack("lets two tensors of a safetensors file overlap", named='"schema"')
+@attack("lets two tensors of a safetensors file overlap", named="refused: .*schema")
 async def overlapping_offsets(mallory: Mallory) -> Answers:
     def change(table: dict) -> None:
         table["steps"]["data_offsets"] = table["parameters"]["data_offsets"]
@@ -69,7 +69,7 @@ def _moved(table: dict, offsets: list[int]) -> None:
     table["steps"]["data_offsets"] = offsets
 
 
-@attack("points a tensor before the start of its file, and far past its end", named='"schema"')
+@attack("points a tensor before the start of its file, and far past its end", named="refused: .*schema")
 async def negative_offsets(mallory: Mallory) -> Answers:
     for counter, offsets in enumerate(([-8, 0], [2**62, 2**62 + 8], [16, 8]), 1):
         change = partial(_moved, offsets=offsets)
@@ -77,26 +77,26 @@ async def negative_offsets(mallory: Mallory) -> Answers:
     return await refused(mallory, "schema")
 
 
-@attack("publishes weights that are not a number", named='"not-finite"')
+@attack("publishes weights that are not a number", named="refused: .*not-finite")
 async def nan_weights(mallory: Mallory) -> Answers:
     mallory.offer(mallory.weights(lambda x: x[7:8].fill(np.nan)))
     return await refused(mallory, "not-finite")
 
 
-@attack("publishes weights that are infinite, or so large that a sum of them is", named='"not-finite"')
+@attack("publishes weights that are infinite, or so large that a sum of them is", named="refused: .*not-finite")
 async def infinite_weights(mallory: Mallory) -> Answers:
     mallory.offer(mallory.weights(lambda x: x[-1:].fill(-np.inf)))
     mallory.offer(mallory.weights(lambda x: x.fill(3e38)), 2)
     return await refused(mallory, "not-finite")
 
 
-@attack("announces a record that is no record", named='"record"')
+@attack("announces a record that is no record", named="refused: .*record")
 async def garbage_record(mallory: Mallory) -> Answers:
     mallory.offer(mallory.weights(), record=b"\xdd\x7f\xff\xff\xff" + b"\0" * 50)
     return await refused(mallory, "record")
 
 
-@attack("claims in its record a blob of 32 GiB", named='"record"')
+@attack("claims in its record a blob of 32 GiB", named="refused: .*record")
 async def record_of_a_giant(mallory: Mallory) -> Answers:
     size = 32 << 30
     chunks = ("0" * 64,) * (size // CHUNK_BYTES)
@@ -105,7 +105,7 @@ async def record_of_a_giant(mallory: Mallory) -> Answers:
     return await refused(mallory, "record")
 
 
-@attack("lists in its record chunks of other bytes than it announced", named='"record"')
+@attack("lists in its record chunks of other bytes than it announced", named="refused: .*record")
 async def record_of_other_bytes(mallory: Mallory) -> Answers:
     other = mallory.weights(lambda x: x.fill(2))
     artifact = Artifact(
@@ -171,32 +171,32 @@ def setting(values: np.ndarray) -> Callable[[np.ndarray], None]:
     return lambda x: x.__setitem__(slice(None), values)
 
 
-@attack("sends an update scaled a thousandfold, to outweigh all others", named='"(norm|validation)"')
+@attack("sends an update scaled a thousandfold, to outweigh all others", named="refused: .*(norm|validation)")
 async def scaled_update(mallory: Mallory) -> Answers:
     own, start = await honest(mallory), mallory.scene.lab.learner.weights().view("parameters")
     mallory.offer(mallory.weights(setting(start + 1000 * (own - start))))
     return await refused_for(mallory, ("norm", "validation"))
 
 
-@attack("sends the update with its sign flipped", named='"validation"')
+@attack("sends the update with its sign flipped", named="refused: .*validation")
 async def sign_flipped_update(mallory: Mallory) -> Answers:
     mallory.offer(mallory.weights(setting(-await honest(mallory))))
     return await refused_for(mallory, ("validation",))
 
 
-@attack("sends noise of the size of a model", named='"validation"')
+@attack("sends noise of the size of a model", named="refused: .*validation")
 async def noise_for_a_model(mallory: Mallory) -> Answers:
     mallory.offer(mallory.weights(setting(2 * np.random.default_rng(0).standard_normal(SIZE, np.float32))))
     return await refused_for(mallory, ("validation",))
 
 
-@attack("sends denormal numbers, on which processors are slow", named='"(merged|refused)": ', share=0.5)
+@attack("sends denormal numbers, on which processors are slow", named="(merged|refused): ", share=0.5)
 async def denormal_weights(mallory: Mallory) -> Answers:
     mallory.offer(mallory.weights(setting(np.full(SIZE, 1e-42, np.float32))))
     return await skipped_or_bounded(mallory)
 
 
-@attack("claims a thousand milliard training cases, to weigh as much", named='"merged": "1', share=0.5)
+@attack("claims a thousand milliard training cases, to weigh as much", named="merged: 1", share=0.5)
 async def inflated_sample_counts(mallory: Mallory) -> Answers:
     own = await honest(mallory)
     mallory.offer(mallory.weights(setting(own * np.float32(0.999))), samples=10**12)
@@ -205,7 +205,11 @@ async def inflated_sample_counts(mallory: Mallory) -> Answers:
     return None
 
 
-@attack("sends a sound model and claims to be its only author: the neighbour's own bytes", named="", share=0.5)
+@attack(
+    "sends a sound model and claims to be its only author: the neighbour's own bytes",
+    named="(merged|refused): ",
+    share=0.5,
+)
 async def anothers_model_under_its_own_name(mallory: Mallory) -> Answers:
     own = await honest(mallory)
     mallory.offer(mallory.weights(setting(own)))

@@ -131,6 +131,17 @@ class Scene:
         """Its line about a peer."""
         return next((p for p in self.status().get("peers", []) if p["id"] == peer), {})
 
+    def shown(self, peer: str) -> list[str]:
+        """Its line about a peer as "name field: value", without the fields that say nothing."""
+        entry = self.entry(peer)
+        return [f"{entry['name']} {field}: {_plain(value)}" for field, value in entry.items() if value]
+
+    def notes(self) -> set[str]:
+        """Its notes, and what waits for a person, in words."""
+        status = self.status()
+        notes = {f"{key}: {text}" for key, text in status["notes"].items()}
+        return notes | {" ".join(map(str, each.values())) for each in status["advice"]}
+
     def words(self) -> str:
         """All it has logged in this life."""
         return (StatePaths(self.victim).log / "terminal.log").read_text(errors="replace")
@@ -197,6 +208,13 @@ async def until(condition: Callable[[], Any], seconds: float = 10.0) -> bool:
             return False
         await asyncio.sleep(0.05)
     return True
+
+
+def _plain(value: Any) -> str:
+    """The values in it, without braces and quotes."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {each}" for key, each in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _memory(process: int, row: str) -> int:

@@ -67,6 +67,11 @@ BROKEN: dict[str, tuple[Callable[[Any], Any], str, str, str]] = {
 }  # fmt: skip
 
 
+def test_a_lab_that_trusts_nobody_is_told_how_to_meet_others(lab: Any, only: Any) -> None:
+    StatePaths(lab.folder).roster.unlink()
+    assert f"braintorrent invite NAME -C {lab.folder} " in only(lab.check(), "warning", "roster").do
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_configuration_is_found(lab: Any, only: Any, matches: Any, name: str) -> None:
     breaks, level, kind, what = BROKEN[name]
