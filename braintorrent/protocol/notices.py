@@ -18,8 +18,8 @@ from random import Random
 
 from blake3 import blake3
 
+from braintorrent.protocol.entry import MAX_QUARANTINED
 from braintorrent.protocol.messages import Announcement
-from braintorrent.protocol.table import MAX_QUARANTINED
 
 MAX_NOTICE_BYTES = 1024
 MAX_NOTICES_TOLD = 16  # in one Tell; drawn at random, so that a few asks bring them all

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from braintorrent.protocol import effects as want
+from braintorrent.protocol.entry import MAX_QUARANTINED
 from braintorrent.protocol.messages import AskMessage, TellMessage
 from braintorrent.protocol.notices import (
     MAX_NOTICES_EACH,
@@ -18,7 +19,6 @@ from braintorrent.protocol.notices import (
     Revocation,
     Rotation,
 )
-from braintorrent.protocol.table import MAX_QUARANTINED
 
 
 def introduction(author, peer, unix_ms=1, federation="fed"):

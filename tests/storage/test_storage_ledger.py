@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from braintorrent.errors import FormatError, StorageFull
-from braintorrent.protocol.table import MAX_REFUSED
+from braintorrent.protocol.entry import MAX_REFUSED
 from braintorrent.protocol.version import NOTHING, Version
 from braintorrent.records import Identity
 from braintorrent.storage import Ledger, Merged, Part, chain
