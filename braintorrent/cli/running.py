@@ -63,11 +63,11 @@ def _stop_on_signals(node: Node) -> None:
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        click.echo("stopping at the next batch; once more to end at once", err=True)
         for sign in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(sign)
             signal.signal(sign, signal.SIG_DFL)
         node.stop()
+        click.echo("stopping at the next batch; once more to end at once", err=True)  # last: nobody may read it
 
     for sign in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(sign, stop)
