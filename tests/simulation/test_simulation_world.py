@@ -83,10 +83,10 @@ def test_all_present_come_to_hold_the_newest_of_all_despite_loss_and_churn(
         fanout=fanout, ask_every=ask_every, max_merge=100, max_fetches=8, mean_interval=ONCE, max_backoff=60.0
     )
     churn = going(60.0, 15.0, lost_disk=0.2, old_copy=0.2, until=90.0)
-    world = World(story(50, policy, links=Links(loss=0.25), churn=churn), 3).run(200.0)
+    world = World(story(100, policy, links=Links(loss=0.25), churn=churn), 3).run(200.0)
     kinds = Counter(entry[2] for entry in world.trace.entries)
     assert min(kinds["crash"], kinds["leave"], kinds["lost disk"], kinds["old copy"]) >= 3
-    assert len(world.present()) == 50
+    assert len(world.present()) == 100
     while world.missing() and world.clock.now < 1500.0:
         world.run(world.clock.now + 20.0)
     assert world.missing() == []
