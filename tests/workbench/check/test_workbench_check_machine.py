@@ -20,7 +20,7 @@ from braintorrent.workbench import check_machine
 
 
 def tree(folder: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_version_is_measured_by_real_steps_and_nothing_is_written(lab: Any) -> None:
