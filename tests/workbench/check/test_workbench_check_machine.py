@@ -18,7 +18,6 @@ from braintorrent.cli import cli
 from braintorrent.storage import StatePaths
 from braintorrent.workbench import check_machine
 
-
 BESIDE = (".sqlite-wal", ".sqlite-shm")  # SQLite makes them for whoever reads; they hold nothing of their own
 
 
