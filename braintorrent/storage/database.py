@@ -54,15 +54,16 @@ class Database:
     """One connection, any thread, one at a time. FormatError if the file is damaged or of another release.
 
     migrate: what else to do in the transaction that brings an older release's file to FORMAT; None to read only.
+    at_rest: read a file that nobody writes to, without the files that SQLite makes beside it for whoever reads.
     """
 
-    def __init__(self, path: Path, migrate: Write | None) -> None:
+    def __init__(self, path: Path, migrate: Write | None, *, at_rest: bool = False) -> None:
         self.path = path
         self._lock = threading.RLock()
         self._notes: list[Write] = []
         self.format = FORMAT
-        read_only = migrate is None
-        uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        mode = "rwc" if migrate is not None else "ro&immutable=1" if at_rest else "ro"
+        uri = f"{path.resolve().as_uri()}?mode={mode}"
         try:
             self._connection = sqlite3.connect(
                 uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False

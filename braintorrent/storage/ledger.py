@@ -28,22 +28,27 @@ from braintorrent.storage import chain
 from braintorrent.storage.database import Database
 from braintorrent.storage.history import Measured, Merged, read_merges, read_standing, write_merge
 from braintorrent.storage.proving import Finding, prove
-from braintorrent.storage.seal import Seal
+from braintorrent.storage.seal import Seal, at_rest
 
 
 class Ledger:
     """The ledger at `path`; use in `with`. Any thread may call.
 
-    identity: who signs what is written; read_only instead, also beside a running node.
+    identity: who signs what is written; read_only instead, also beside a running node. glance: read only, for a
+    moment, leaving no trace of it where nobody writes.
     """
 
-    def __init__(self, path: Path, *, identity: Identity | None = None, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, identity: Identity | None = None, read_only: bool = False, glance: bool = False
+    ) -> None:  # fmt: skip
+        read_only = read_only or glance
         if read_only == (identity is not None):
             raise ValueError("a ledger is opened with the identity that signs what is written, or read only")
         self._identity = identity
         self._seal = None if identity is None else Seal(path, identity)
         try:
-            self._database = Database(path, None if identity is None else lambda sql: chain.anchor(sql, identity))
+            anchor = None if identity is None else lambda sql: chain.anchor(sql, identity)
+            self._database = Database(path, anchor, at_rest=glance and at_rest(path))
         except BaseException:
             if self._seal is not None:
                 self._seal.close(None)

@@ -78,6 +78,11 @@ def _write(descriptor: int, raw: bytes) -> None:
         os.ftruncate(descriptor, 0)
 
 
+def at_rest(path: Path) -> bool:
+    """Whether nobody writes to the ledger at `path`, as far as its seal says: its bytes are not looked at."""
+    return bool(_read(path.with_suffix(SUFFIX))) and not pending(path)
+
+
 def sealed(path: Path) -> str | None:
     """Who sealed the ledger at `path`, a peer id; None if it is open, or was not closed in peace.
 

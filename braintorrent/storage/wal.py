@@ -42,6 +42,7 @@ def fold(path: Path) -> None:
 
 def check_log(path: Path) -> str:
     """What the log of the file at `path` holds, in words; Broken if some of it was damaged. Reads all of it."""
+    before = None
     for look in range(LOOKS):
         time.sleep(LOOK_AGAIN * bool(look))
         try:
@@ -49,13 +50,16 @@ def check_log(path: Path) -> str:
                 head = file.read(HEADER_BYTES)
                 trouble, frames = _walk(file, head)
                 file.seek(0)
-                if not trouble and file.read(HEADER_BYTES) == head:
-                    return f"{frames} frames, each with its checksum" if frames else "empty"
+                same = file.read(HEADER_BYTES) == head
         except FileNotFoundError:
             return "none: all is in the file"
-    if not trouble:
-        return "written to too fast to be looked at; checked when the process has stopped"
-    raise Broken(f"{log_of(path).name}: {trouble}, and SQLite ignores all from there on: damaged after it was written")
+        if same and not trouble:
+            return f"{frames} frames, each with its checksum" if frames else "empty"
+        if same and (head, trouble) == before:  # damage stays where it is; what a writer is at does not
+            name = log_of(path).name
+            raise Broken(f"{name}: {trouble}, and SQLite ignores all from there on: damaged after it was written")
+        before = head, trouble
+    return "written to too fast to be looked at; checked when the process has stopped"
 
 
 def _walk(file: BinaryIO, head: bytes) -> tuple[str, int]:

@@ -179,7 +179,7 @@ def _clock(group: Group, paths: StatePaths) -> None:
     newest = max((file.stat().st_mtime for file in paths.path.rglob("*") if file.is_file()), default=0.0)
     if paths.ledger.exists():
         try:
-            with Ledger(paths.ledger, read_only=True) as ledger:
+            with Ledger(paths.ledger, glance=True) as ledger:
                 published = ledger.published()
             newest = max([newest, *(version.incarnation / 1000 for version, _ in published[-1:])])
         except (LocalError, FormatError) as error:

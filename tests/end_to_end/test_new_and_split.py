@@ -63,7 +63,7 @@ def test_new_says_what_it_chose_and_what_comes_next(cli: Cli, scans: Path, tmp_p
     folder = tmp_path / "lab-a"
     shown = cli("new", folder, "--from", scans, "--name", "lab-a")
     assert "task.patch" in shown.stdout
-    for verb in ("check", "run", "invite"):
+    for verb in ("check", "run", "invite", "join"):
         assert f"braintorrent {verb}" in shown.stdout
     federation = load_federation(folder / "federation.toml")
     joined = json.loads(cli(

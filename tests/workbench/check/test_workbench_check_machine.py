@@ -18,13 +18,9 @@ from braintorrent.cli import cli
 from braintorrent.storage import StatePaths
 from braintorrent.workbench import check_machine
 
-BESIDE = (".sqlite-wal", ".sqlite-shm")  # SQLite makes them for whoever reads; they hold nothing of their own
-
 
 def tree(folder: Path) -> dict[str, int]:
-    return {
-        str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.suffix not in BESIDE
-    }
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def test_a_version_is_measured_by_real_steps_and_nothing_is_written(lab: Any) -> None:
