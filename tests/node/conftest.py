@@ -3,11 +3,13 @@
 import asyncio
 import shutil
 import subprocess
+from contextlib import AsyncExitStack
 
 import pytest
 import tomli_w
 
 from braintorrent.experiments.processes import introduce
+from braintorrent.node import finding, noticing
 from braintorrent.node.lab import Lab
 from braintorrent.node.node import Node
 
@@ -96,3 +98,16 @@ def stopped(ended, tmp_path):
     """Copies of them, to be spoilt."""
     shutil.copytree(ended, tmp_path / "labs")
     return tmp_path / "labs" / "lab-a", tmp_path / "labs" / "lab-b"
+
+
+@pytest.fixture
+async def run(monkeypatch):
+    """Nodes of folders, running until the test ends, who look at their files often."""
+    monkeypatch.setattr(finding, "ROSTER_EVERY", 0.2)
+    monkeypatch.setattr(noticing, "NOTICES_EVERY", 0.2)
+    async with asyncio.timeout(60), AsyncExitStack() as stack:
+
+        async def start(*folders):
+            return [await stack.enter_async_context(Node(Lab.open(folder))) for folder in folders]
+
+        yield start

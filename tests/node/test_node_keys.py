@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
 from itertools import pairwise
 
 import pytest
 
 from braintorrent.config import Peer
 from braintorrent.network.conduct import Conduct
-from braintorrent.node import finding, noticing
 from braintorrent.node.advice import decide, waiting
 from braintorrent.node.finding import carry_over
 from braintorrent.node.kept import own_rotations, read_notices
-from braintorrent.node.lab import Lab, ensure_identity
+from braintorrent.node.lab import ensure_identity
 from braintorrent.node.members import members, pick
-from braintorrent.node.node import Node
 from braintorrent.node.reverting import peers_called
 from braintorrent.node.roster import Member, Roster
 from braintorrent.node.rotating import rotate
@@ -163,18 +160,6 @@ def test_what_is_held_against_a_lab_is_held_against_its_heir(desk):
     assert table.entries[N.id].quarantined == {7}
     assert conduct.banned(N.id)
     assert conduct.faults(N.id) == {"flood": 9}
-
-
-@pytest.fixture
-async def run(monkeypatch):
-    monkeypatch.setattr(finding, "ROSTER_EVERY", 0.2)
-    monkeypatch.setattr(noticing, "NOTICES_EVERY", 0.2)
-    async with asyncio.timeout(60), AsyncExitStack() as stack:
-
-        async def start(*folders):
-            return [await stack.enter_async_context(Node(Lab.open(folder))) for folder in folders]
-
-        yield start
 
 
 async def test_a_lab_that_changed_its_key_twice_is_found_by_those_who_slept(folders, run, until):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
 from dataclasses import replace
 
-import pytest
 import tomli_w
 
-from braintorrent.node import finding, noticing
 from braintorrent.node.lab import Lab, ensure_identity
 from braintorrent.node.members import asked, members, pick
 from braintorrent.node.node import Node
@@ -42,19 +39,6 @@ def knobs(folder, **said):
         "name": folder.name, "listen": "127.0.0.1:0", "timing": {"ask_every": 0.2, "alone_after": 0.5}, **said,
     }  # fmt: skip
     (folder / "peer.toml").write_text(tomli_w.dumps(content))
-
-
-@pytest.fixture
-async def run(monkeypatch):
-    """Nodes of folders, running until the test ends, who look at their files often."""
-    monkeypatch.setattr(finding, "ROSTER_EVERY", 0.2)
-    monkeypatch.setattr(noticing, "NOTICES_EVERY", 0.2)
-    async with asyncio.timeout(60), AsyncExitStack() as stack:
-
-        async def start(*folders):
-            return [await stack.enter_async_context(Node(Lab.open(folder))) for folder in folders]
-
-        yield start
 
 
 async def test_word_goes_down_a_chain_and_each_lab_does_as_it_likes(folders, run, until):
