@@ -17,8 +17,9 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/braintorrent demo --out out/demo
 
+# Two at a time: most tests wait for processes and clocks.
 test: setup
-	$(TEST_ENV) $(BIN)/python -m pytest
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -47,7 +47,7 @@ STRANGER = Identity.create().id
 @pytest.mark.parametrize(
     "arguments",
     [["id"], ["run"], ["status"], ["trust", f"lab-b {STRANGER}", "-C"], ["trust", "--remove", "lab-b", "-C"]],
-    ids=lambda words: " ".join(words[:2])[:16],
+    ids=["id", "run", "status", "trust", "trust --remove"],
 )
 def test_a_misspelt_folder_is_not_made(typed, tmp_path, arguments):
     code, _, said = typed(*arguments, tmp_path / "lba-a")

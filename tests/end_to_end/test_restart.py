@@ -44,12 +44,6 @@ def test_a_finished_peer_stays_finished_and_a_raised_stop_rule_goes_on(federate,
     assert last_status(labs.folders["lab-a"])["versions"] == 3
 
 
-def listening() -> None:
-    """A child of tests run in the background, or under nohup, would inherit that these are ignored."""
-    for sign in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(sign, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_launch_runs_all_and_a_signal_ends_all(federate, sign):
     labs = federate(*ALL, acquainted=False)
@@ -57,7 +51,6 @@ def test_launch_runs_all_and_a_signal_ends_all(federate, sign):
     environment = {**os.environ, "COLUMNS": "200"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True,
-        preexec_fn=listening,
     ) as launch:  # fmt: skip
         try:
             labs.until(lambda: all(labs.has_merged("lab-a", other) for other in ALL[1:]))

@@ -62,14 +62,15 @@ def peer_id(folder):
 @pytest.fixture
 def three(folders, until):
     """Folders of labs a, b and c, all stopped: a and b trained without c at first, then c went into both."""
-    found = a, b, c = folders("lab-a", "lab-b", "lab-c", discovery=False)
+    # Slow enough that lab-a holds every version of lab-b's: beyond one that it missed it would not know of lab-c.
+    found = a, b, c = folders("lab-a", "lab-b", "lab-c", discovery=False, task={"seconds": 0.4})
 
     async def run():
         for folder in found:
             change(folder, timing={"ask_every": 0.1, "alone_after": 0.0, "linger": 0.0})
-        async with asyncio.timeout(60), AsyncExitStack() as stack:
+        async with asyncio.timeout(60), AsyncExitStack() as stack, AsyncExitStack() as leaves_first:
             first = await start(stack, a)
-            second = await start(stack, b, first)
+            second = await start(leaves_first, b, first)
             await until(lambda: min(status(node)["versions"] for node in (first, second)) >= 2)
             third = await start(stack, c, first, second)
             await until(lambda: all(third.lab.me in node.context.contained for node in (first, second)))
