@@ -25,7 +25,7 @@ def fuzz(target: str, runs: int, folder: Path) -> str:
     command = [sys.executable, str(HERE / "fuzz.py"), f"--target={target}", f"-runs={runs}", "-seed=1", "-timeout=10"]
     command += ["-rss_limit_mb=1024", "-max_len=4096", f"-artifact_prefix={folder}/", "-verbosity=1"]
     command += [str(folder / "found"), str(HERE / "corpus" / target)]
-    # Through a shell that forks: a process begins with the peak memory of the one that started it, which libFuzzer reads.
+    # Through a shell that forks: a process begins with the peak memory of who started it, which libFuzzer reads.
     command = ["sh", "-c", '"$@"; exit $?', "sh", *command]
     (folder / "found").mkdir()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
