@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from braintorrent.errors import BadMessage
 from braintorrent.network.client import Client
 from braintorrent.network.server import Server
 from braintorrent.network.tls import certificate, client_context, server_context, to_der
@@ -41,6 +42,12 @@ class Sender:
 
     def trusted(self, peer: str) -> bool:
         return True
+
+    def follow(self, rotation: bytes) -> None:
+        raise BadMessage("nobody changes keys here", reason="record")
+
+    async def join(self, body: bytes) -> bytes:
+        raise BadMessage("nobody joins here", reason="proof")
 
     def hello(self, caller: str, hello: Hello) -> Hello:
         return hello
