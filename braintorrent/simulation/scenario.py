@@ -94,7 +94,7 @@ class Churn:
     until: float = FOREVER
 
 
-What = Literal["join", "leave", "kill", "lose_disk", "partition", "pause", "slow"]
+What = Literal["join", "leave", "kill", "lose_disk", "lose_all", "partition", "pause", "slow"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class Happening:
     """One thing that befalls some peers, and ends at `until`: they return, the network heals, go on, are fast again.
 
     join: they are not there before. leave: in good order. lose_disk: killed, and back with nothing but the key.
+    lose_all: killed, and back as a new lab that all trust anew; with real processes only.
     partition: they on one side, all others on the other.
     """
 

@@ -11,16 +11,18 @@ from typing import Literal, NamedTuple
 
 from braintorrent.simulation.scenario import FOREVER, Churn, Happening, Scenario, Sessions
 
-Deed = Literal["start", "leave", "kill", "lose_disk", "old_copy", "part", "heal", "pause", "resume", "slow"]
+Deed = Literal[
+    "start", "leave", "kill", "lose_disk", "lose_all", "old_copy", "part", "heal", "pause", "resume", "slow",
+]  # fmt: skip
 ENDS: dict[str, Deed] = {
-    "join": "leave", "leave": "start", "kill": "start", "lose_disk": "start", "partition": "heal", "pause": "resume",
-    "slow": "slow",
+    "join": "leave", "leave": "start", "kill": "start", "lose_disk": "start", "lose_all": "start",
+    "partition": "heal", "pause": "resume", "slow": "slow",
 }  # fmt: skip
 BEGINS: dict[str, Deed] = {"join": "start", "partition": "part"}  # the others begin with themselves
 
 
 class Act(NamedTuple):
-    """At this second, this befalls these peers. lose_disk and old_copy: of a peer that is down, before it starts.
+    """At this second, this befalls these peers. The losses and old_copy: of a peer that is down, before it starts.
 
     part: they are on one side, all others on the other. factor: of a slow one; 1 ends it.
     """
@@ -59,7 +61,7 @@ def _played(happening: Happening, who: tuple[int, ...]) -> Iterator[Act]:
     groups = [(index,) for index in who] if happening.over else [who]
     for number, group in enumerate(groups):
         at = happening.at + happening.over * number / len(groups)
-        if begin == "lose_disk":
+        if begin in ("lose_disk", "lose_all"):
             yield Act(at, "kill", group)
         yield Act(at, begin, group, happening.factor if begin == "slow" else 1.0)  # type: ignore[arg-type]
     if happening.until < FOREVER:

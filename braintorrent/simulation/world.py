@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from braintorrent.errors import ConfigError
 from braintorrent.protocol.effects import Quarantine
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import Version
@@ -17,6 +18,7 @@ from braintorrent.simulation.timeline import Act, timeline
 from braintorrent.simulation.watch import Watch
 
 EPOCH_MS = 1_700_000_000_000  # unix time of virtual second 0
+LOOK_AGAIN = 1.0  # seconds until one looks again whether a lab that leaves has left
 
 
 class World:
@@ -25,6 +27,11 @@ class World:
     federation = "simulated"
 
     def __init__(self, scenario: Scenario, seed: int, *, keep_trace: bool = True) -> None:
+        if any(happening.what == "lose_all" for happening in scenario.happenings):
+            raise ConfigError(
+                f"{scenario.name}: who lost all returns under a new key: play it with --real; in virtual time one lab "
+                "is killed and another joins"
+            )
         self.scenario, self.seed = scenario, seed
         self.rng = Random(f"{seed}/world")
         self.clock, self.trace = Clock(), Trace(keep=keep_trace)
@@ -137,8 +144,10 @@ class World:
                 peer.slow = act.factor
 
     def start(self, name: str) -> None:
-        """Start a peer that is down, and let discovery do its work."""
+        """Start a peer that is down, or as soon as it has left, and let discovery do its work."""
         peer, known = self.peers[name], self.scenario.known
+        if peer.machine is not None and peer.machine.stopping:
+            self.clock.after(LOOK_AGAIN, self.start, name)
         if peer.machine is not None or name in self.gone:
             return
         if self.scenario.churn is not None and self.scenario.churn.old_copy:
