@@ -24,7 +24,7 @@ class Spread:
 
 @dataclass
 class Series:
-    """Curves over `times` (seconds from the beginning), one value per sample."""
+    """Curves over `times` (seconds from the beginning), one value per sample; nan where nobody was present."""
 
     times: list[float] = field(default_factory=list)
     mean: list[float] = field(default_factory=list)  # distance to the optimum; or the score, in a real run

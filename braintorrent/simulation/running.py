@@ -80,7 +80,7 @@ def figures(world: World, wall_seconds: float) -> dict[str, Any]:
         "versions_lost": watch.versions_lost(),
         "intervals_to_99": None if interval is None or middle == float("inf") else middle / interval,
         "bytes_per_peer_per_version": sent / published if published else None,
-        "distance_to_optimum": watch.series.mean[-1] if watch.series.mean else None,
+        "distance_to_optimum": watch.series.mean[-1] if any(watch.series.present[-1:]) else None,
         "trace_digest": world.trace.digest,
     }
 

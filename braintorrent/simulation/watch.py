@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, nan
 from typing import TYPE_CHECKING
 
 from braintorrent.protocol.messages import Announcement
@@ -137,9 +137,9 @@ class Watch:
         models = [peer.model for peer in world.present()]
         away, apart = distances(models, world.optimum), self._apart(models)
         series.times.append(world.clock.now)
-        series.mean.append(sum(away) / len(away) if away else 0.0)
-        series.worst.append(max(away, default=0.0))
-        series.consensus.append(sum(apart) / len(apart) if apart else 0.0)
+        series.mean.append(sum(away) / len(away) if away else nan)
+        series.worst.append(max(away, default=nan))
+        series.consensus.append(sum(apart) / len(apart) if apart else nan)
         series.staleness.append(self._ages[0] / self._ages[1] if self._ages[1] else 0.0)
         series.present.append(len(models))
         series.bytes.append(sum(line.sent for line in world.network.lines.values()))
