@@ -76,4 +76,4 @@ def _addresses(machine: PeerMachine, sender: str) -> dict[str, tuple[str, ...]]:
     """Where I reached others: only addresses that answered me, so a rumour does not travel."""
     contacts = machine.contacts
     reached = (p for p in contacts.some(2 * ADDRESSES_TOLD) if p != sender and contacts.of[p].works)
-    return {p: tuple(contacts.of[p].addresses[:1]) for p in islice(reached, ADDRESSES_TOLD)}
+    return {p: contacts.of[p].addresses[:1] for p in islice(reached, ADDRESSES_TOLD)}

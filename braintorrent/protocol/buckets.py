@@ -1,8 +1,12 @@
-"""Authors by hash, so that in a large federation one Ask speaks of a part of them, and its answer of the same part."""
+"""Authors by hash, so that in a large federation one Ask speaks of a part of them, and its answer of the same part.
+
+How many are known says into how many buckets; what is filed are those of whom something is held, since only of them
+asks and answers speak.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from zlib import crc32
 
@@ -19,33 +23,31 @@ def in_bucket(author: str, bucket: Bucket) -> bool:
 
 
 class Buckets:
-    """A set of authors, split into the least power of two of buckets that holds it. No operation looks at all."""
+    """Authors of whom something is held, in the least power of two of buckets that would hold all who are known."""
 
-    def __init__(self, authors: Iterable[str] = ()) -> None:
-        self._split: list[list[str]] = [[]]
-        self._size = 0
-        for author in authors:
-            self.add(author)
+    def __init__(self) -> None:
+        self._split: list[dict[str, None]] = [{}]  # as sets, in an order that does not hang on hashing
 
     @property
     def count(self) -> int:
         """How many buckets there are."""
         return len(self._split)
 
+    def know(self, authors: int) -> None:
+        """So many are known. Buckets are split as they become more, and not joined again."""
+        while authors > FULL * self.count:
+            held = list(chain.from_iterable(self._split))
+            self._split = [{} for _ in range(2 * self.count)]
+            for author in held:
+                self.add(author)
+
     def add(self, author: str) -> None:
-        """Only once for each author."""
-        self._split[crc32(author.encode()) % self.count].append(author)
-        self._size += 1
-        if self._size > FULL * self.count:
-            everyone = list(chain.from_iterable(self._split))
-            self._split = [[] for _ in range(2 * self.count)]
-            for other in everyone:
-                self._split[crc32(other.encode()) % self.count].append(other)
+        """Something of the author is held."""
+        self._split[crc32(author.encode()) % self.count][author] = None
 
     def remove(self, author: str) -> None:
-        """Only an author that was added. Buckets are not joined again."""
-        self._split[crc32(author.encode()) % self.count].remove(author)
-        self._size -= 1
+        """Nothing of the author is held, any more or as before."""
+        self._split[crc32(author.encode()) % self.count].pop(author, None)
 
     def inside(self, bucket: Bucket) -> Iterator[str]:
         """The authors in `bucket`, which may be of another peer's count; none if there is no such bucket."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from random import Random
 
@@ -21,7 +21,7 @@ RECENT = 86400.0  # seconds since a peer was heard, for which it is looked for o
 class Contact:
     """One other peer. Times are the machine's; -inf means never."""
 
-    addresses: list[str] = field(default_factory=list)  # the last that worked first
+    addresses: tuple[str, ...] = ()  # the last that worked first
     proven: bool = False  # the first of them has worked
     next_ask: float = NEVER
     asking: bool = False
@@ -93,20 +93,17 @@ class Contacts:
         gossip: a third peer says so; that alone does not cut a back-off short.
         """
         contact = self.contact(peer)
-        fresh = address not in contact.addresses
-        if proven and not fresh:
-            contact.addresses.remove(address)
-        elif fresh and len(contact.addresses) >= MAX_ADDRESSES_EACH:
+        before = contact.addresses
+        fresh = address not in before
+        if fresh and len(before) >= MAX_ADDRESSES_EACH:
             if contact.failures == 0 and not proven:
                 return  # rumours do not push out addresses that may be good
-            contact.addresses.pop()
+            before = before[:-1]
         if proven:
-            contact.addresses.insert(0, address)
-            contact.proven = True
-        elif fresh and contact.failures:
-            contact.addresses.insert(contact.proven, address)  # the others failed too: try this one before them
+            contact.addresses, contact.proven = (address, *(a for a in before if a != address)), True
         elif fresh:
-            contact.addresses.append(address)
+            place = contact.proven if contact.failures else len(before)  # if the others failed too: before them
+            contact.addresses = (*before[:place], address, *before[place:])
         if fresh and contact.failures:
             if not gossip:
                 self._at(peer, min(contact.next_ask, now))

@@ -15,17 +15,18 @@ from dataclasses import dataclass
 from random import Random
 
 from braintorrent.protocol.buckets import Buckets
-from braintorrent.protocol.entry import MAX_REFUSED, Entry, Offer, add_offer, add_source, remember
+from braintorrent.protocol.entry import MAX_REFUSED, Entry, Offer, add_offer, add_source, remembering
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import NOTHING, Version
 
 
 @dataclass(frozen=True, slots=True)
 class Equivocation:
-    """One version, two contents."""
+    """One version, two contents. dropped: what was held of that life of the author, and is no more."""
 
     first: Announcement
     second: Announcement
+    dropped: Announcement | None
 
 
 class Table:
@@ -33,7 +34,8 @@ class Table:
 
     def __init__(self, entries: dict[str, Entry] | None = None) -> None:
         self.entries: dict[str, Entry] = {} if entries is None else entries
-        self.buckets = Buckets(self.entries)
+        self.buckets = Buckets()
+        self.buckets.know(len(self.entries))
         self.offered: dict[str, None] = {}  # as sets, in an order that does not hang on hashing
         self.said: dict[str, None] = {}  # those of them who offered it themselves, the last to do so last
         self.fresh: dict[str, None] = {}
@@ -45,7 +47,7 @@ class Table:
         entry = self.entries.get(author)
         if entry is None:
             entry = self.entries[author] = Entry()
-            self.buckets.add(author)
+            self.buckets.know(len(self.entries))
         return entry
 
     def remove(self, author: str) -> Announcement | None:
@@ -67,6 +69,10 @@ class Table:
         if not entry.offers:
             self.said.pop(author, None)
         _file(self.fresh, author, entry.held is not None and entry.held.version > entry.considered)
+        if entry.held is None:
+            self.buckets.remove(author)
+        else:
+            self.buckets.add(author)
 
     def note(self, announcement: Announcement, source: str) -> Equivocation | None:
         """`source` offers this version. Equivocation if it contradicts what was seen of the same version."""
@@ -76,8 +82,7 @@ class Table:
             return None
         before = entry.recall(version)
         if before is not None and before.content != announcement.content:
-            self.quarantine(author, version.incarnation)
-            return Equivocation(before, announcement)
+            return Equivocation(before, announcement, self.quarantine(author, version.incarnation))
         if not entry.lacks(version):
             if before is None:
                 entry.remember(announcement)
@@ -134,9 +139,7 @@ class Table:
     def refuse(self, announcement: Announcement, reason: str) -> None:
         """Never fetch or merge this version; `reason` is kept."""
         entry, version = self.entry(announcement.author), announcement.version
-        refused = dict(entry.refused)
-        remember(refused, version, reason, MAX_REFUSED)
-        entry.refused = refused
+        entry.refused = remembering(entry.refused, version, reason, MAX_REFUSED)
         entry.keep(lambda offered: offered != version)
         if entry.held is not None and entry.held.version == version:
             entry.held = None
@@ -176,14 +179,16 @@ class Table:
         entry = self.entries.get(announcement.author)
         return entry is not None and announcement.version <= entry.merged
 
-    def quarantine(self, author: str, incarnation: int) -> None:
-        """Believe nothing more of this life of the author until a person lifts it."""
+    def quarantine(self, author: str, incarnation: int) -> Announcement | None:
+        """Believe nothing more of this life of the author until a person lifts it. Returns what was held of it."""
         entry = self.entry(author)
+        held = entry.held
         entry.quarantined |= {incarnation}
         entry.keep(entry.usable)
-        if entry.held is not None and not entry.usable(entry.held.version):
+        if held is not None and not entry.usable(held.version):
             entry.held = None
         self._index(author, entry)
+        return held if entry.held is None else None
 
     def lacks(self, author: str, version: Version) -> bool:
         """Whether this version would be worth fetching."""
@@ -196,8 +201,8 @@ class Table:
 
     def newest_held(self) -> list[Announcement]:
         """The newest held version of every author, in order of author."""
-        held = (e.held for e in self.entries.values() if e.held is not None)
-        return sorted(held, key=lambda a: a.author)
+        held = (self.entries[author].held for author in sorted(self.buckets.inside((0, 1))))
+        return [a for a in held if a is not None]
 
     def candidates(self) -> list[Announcement]:
         """Held and newer than my last merge that dealt with their author, in order of author."""
