@@ -34,7 +34,7 @@ class Peer:
         self.rng = Random(f"{world.seed}/{self.name}")
         self.machine: PeerMachine | None = None
         self.lives = 0
-        self.model = world.start_model
+        self.model = world.learning.start  # all start from the same weights
         self.influence = 0  # of watched publishes on the model
         self.slow = 1.0  # times as long as usual
         self.ended: frozenset[tuple[str, Version]] = frozenset()  # what the last merge was made of
@@ -55,7 +55,7 @@ class Peer:
         for entry in disk.entries.values():
             entry.offers = ()  # what was only offered is not on a disk
         newest = disk.blobs[disk.newest.content] if disk.newest else None
-        self.model, self.influence = (newest.model, newest.influence) if newest else (world.start_model, 0)
+        self.model, self.influence = (newest.model, newest.influence) if newest else (world.learning.start, 0)
         restored = Restored(disk.incarnation, disk.newest, disk.entries)
         policy = world.scenario.policy
         self.machine = PeerMachine(self.name, world.federation, world.roster, policy, self.rng, restored, now)

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from braintorrent.simulation.learner import Learning
 from braintorrent.simulation.run import Run
 from braintorrent.simulation.scenario import Scenario
 from braintorrent.simulation.timeline import timeline
@@ -21,11 +22,15 @@ TOLD = 200  # acts that are told one by one
 
 
 def run(
-    scenario: Scenario, seed: int, *, trace: bool = False, progress: Callable[[float], None] | None = None
+    scenario: Scenario, seed: int, *, trace: bool = False, progress: Callable[[float], None] | None = None,
+    learning: Learning | None = None,
 ) -> Run:  # fmt: skip
-    """Play `scenario`; the same seed gives the same trace. trace: keep it; progress: told the share done."""
+    """Play `scenario`; the same seed gives the same trace.
+
+    trace: keep it; progress: told the share done; learning: None for the scenario's stand-in.
+    """
     began = time.monotonic()
-    world = World(scenario, seed, keep_trace=trace)
+    world = World(scenario, seed, keep_trace=trace, learning=learning)
     with _no_collection():
         for sample in range(1, SAMPLES + 1):
             world.run(scenario.seconds * sample / SAMPLES)
@@ -68,6 +73,7 @@ def figures(world: World, wall_seconds: float) -> dict[str, Any]:
     to_99 = [probe.times[2] for probe in watch.probes]
     middle = median(float("inf") if seconds is None else seconds for seconds in to_99) if to_99 else float("inf")
     sent = sum(line.sent for line in world.network.lines.values())
+    last = watch.series.mean[-1] if any(watch.series.present[-1:]) else None
     return {
         "scenario": scenario.name,
         "seed": world.seed,
@@ -80,8 +86,9 @@ def figures(world: World, wall_seconds: float) -> dict[str, Any]:
         "versions_lost": watch.versions_lost(),
         "intervals_to_99": None if interval is None or middle == float("inf") else middle / interval,
         "bytes_per_peer_per_version": sent / published if published else None,
-        "distance_to_optimum": watch.series.mean[-1] if any(watch.series.present[-1:]) else None,
+        "distance_to_optimum": None if world.learning.score else last,
         "trace_digest": world.trace.digest,
+        **({"mean_score": last} if world.learning.score else {}),
     }
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, nan
+from math import ceil
 from typing import TYPE_CHECKING
 
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import Version
-from braintorrent.simulation.learner import Blob, Model, distances, mean
+from braintorrent.simulation.learner import Blob
 from braintorrent.simulation.run import Series, Spread
 
 if TYPE_CHECKING:
@@ -134,20 +134,17 @@ class Watch:
     def sample(self) -> None:
         """One more point on every curve."""
         world, series = self.world, self.series
-        models = [peer.model for peer in world.present()]
-        away, apart = distances(models, world.optimum), self._apart(models)
+        models = {peer.index: peer.model for peer in world.present()}
+        mean, worst, consensus = world.learning.measure(models)
         series.times.append(world.clock.now)
-        series.mean.append(sum(away) / len(away) if away else nan)
-        series.worst.append(max(away, default=nan))
-        series.consensus.append(sum(apart) / len(apart) if apart else nan)
+        series.mean.append(mean)
+        series.worst.append(worst)
+        series.consensus.append(consensus)
         series.staleness.append(self._ages[0] / self._ages[1] if self._ages[1] else 0.0)
         series.present.append(len(models))
         series.bytes.append(sum(line.sent for line in world.network.lines.values()))
         series.published.append(sum(self.versions))
         self._ages = [0.0, 0.0]
-
-    def _apart(self, models: list[Model]) -> list[float]:
-        return distances(models, mean([(model, 1.0) for model in models])) if models else []
 
     def here(self) -> list[float]:
         """Seconds that each peer was there."""

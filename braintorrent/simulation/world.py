@@ -9,7 +9,7 @@ from braintorrent.protocol.effects import Quarantine
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import Version
 from braintorrent.simulation.clock import Clock, Trace
-from braintorrent.simulation.learner import labs, method, optimum
+from braintorrent.simulation.learner import Learning, StandIn
 from braintorrent.simulation.network import Line, Network
 from braintorrent.simulation.peer import Peer
 from braintorrent.simulation.scenario import Peer as Special
@@ -26,7 +26,9 @@ class World:
 
     federation = "simulated"
 
-    def __init__(self, scenario: Scenario, seed: int, *, keep_trace: bool = True) -> None:
+    def __init__(
+        self, scenario: Scenario, seed: int, *, keep_trace: bool = True, learning: Learning | None = None
+    ) -> None:
         if any(happening.what == "lose_all" for happening in scenario.happenings):
             raise ConfigError(
                 f"{scenario.name}: who lost all returns under a new key: play it with --real; in virtual time one lab "
@@ -36,18 +38,15 @@ class World:
         self.rng = Random(f"{seed}/world")
         self.clock, self.trace = Clock(), Trace(keep=keep_trace)
         self.network = Network(self.clock, Random(f"{seed}/network"))
-        self.method = method(scenario.method)
+        self.learning = learning if learning is not None else StandIn(scenario, seed)
         self.attackers = {attacker.who: attacker for attacker in scenario.attackers}
         names = [f"lab{index:05d}" for index in range(scenario.peers)]
         self.roster = frozenset(names)
-        of = labs(scenario, Random(f"{seed}/labs"))
-        self.start_model = (0.0,) * scenario.learner.dimension  # all start from the same weights
-        self.optimum = optimum(of)
         self.watch = Watch(self)
         self.peers: dict[str, Peer] = {}
         for index, name in enumerate(names):
             self.network.lines[name] = line = self._line(name, scenario.special.get(index, Special()))
-            self.peers[name] = Peer(index, line, of[index], self)
+            self.peers[name] = Peer(index, line, self.learning.labs[index], self)
         self._of = list(self.peers.values())
         self.asks = 0
         self.gone: set[str] = set()  # these do not start again
