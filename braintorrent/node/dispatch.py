@@ -56,6 +56,8 @@ class Dispatch:
                 self.spawn(self._heard(effect))
             case effects.Halt():
                 context.halt.set()
+            case effects.HandOver():
+                _waiting(context, effect)
             case effects.Leave():
                 self.spawn(self._leave(effect))
 
@@ -99,3 +101,10 @@ class Dispatch:
             await self.context.in_worker(keep_checkpoint, self.context, False)
         if not self.left.done():
             self.left.set_result(effect.reason)
+
+
+def _waiting(context: Context, effect: effects.HandOver) -> None:
+    version, seconds = effect.announcement.version.counter, context.machine.policy.hand_over
+    how_long = f"at most {seconds:g} s; a second Ctrl-C ends it at once"
+    context.notes["stopping"] = f"waiting until another lab holds version {version}, {how_long}"
+    log.info(context.notes["stopping"])

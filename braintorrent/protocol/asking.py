@@ -69,6 +69,8 @@ def _settled(machine: PeerMachine, message: AskMessage, sender: str) -> bool:
     lacks, mine = machine.table.lacks, message.newest
     if mine is not None and lacks(sender, mine.version):
         return False
+    if message.phase == "leaving":
+        return True  # it asks whether it may go: of all that it holds, its own version is the one that others may lack
     return not any(a in machine.roster and a != machine.me and lacks(a, v) for a, v in message.holds.items())
 
 

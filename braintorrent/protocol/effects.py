@@ -103,10 +103,20 @@ class Halt:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver:
+    """A person wants to go, and nobody here is known to hold this newest version: it is served until one does.
+
+    Nothing is to be done, but to tell people what is waited for.
+    """
+
+    announcement: Announcement
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """All is done: close down. `reason` is a word for people."""
 
     reason: str
 
 
-Effect = Ask | Fetch | Push | Merge | Train | Publish | Forget | Quarantine | Heard | Halt | Leave
+Effect = Ask | Fetch | Push | Merge | Train | Publish | Forget | Quarantine | Heard | Halt | HandOver | Leave

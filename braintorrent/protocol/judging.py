@@ -48,7 +48,7 @@ def own_deadline(machine: PeerMachine) -> float:
         return machine.wake if machine.wake > now else deadline
     if machine.step is Step.SEEKING and now >= deadline:
         return _patience_ends(machine)
-    if machine.step is Step.LINGERING:
+    if machine.step in (Step.LINGERING, Step.LEAVING):
         return min(deadline, now + machine.policy.ask_every)  # presence fades without an event
     return deadline
 
@@ -64,6 +64,15 @@ def all_settled(machine: PeerMachine, now: float) -> bool:
         return False
     present = (item for item in contacts.of.items() if contacts.is_present(item[1], now))
     return all(_settled(machine, *item, now) for item in present) and not machine.fetches.coming(now, everyone=True)
+
+
+def handed_over(machine: PeerMachine, now: float) -> bool:
+    """Whether a peer that is stopped may go: another holds its newest version, or nobody is here who could take it."""
+    if machine.newest is None:
+        return True
+    present = machine.contacts.present(now)
+    reached = (contact for peer in present if not (contact := machine.contacts.of[peer]).failures or contact.calls_only)
+    return any(peer in machine.holders for peer in present) or not any(reached)
 
 
 def _settled(machine: PeerMachine, peer: str, contact: Contact, now: float) -> bool:

@@ -191,6 +191,10 @@ def _heard(peer: Peer, heard: want.Heard) -> None:
     peer.note("heard", type(heard.notice).__name__, heard.notice.author, heard.source)
 
 
+def _hand_over(peer: Peer, hand_over: want.HandOver) -> None:
+    peer.note("hand over", hand_over.announcement.version)
+
+
 def _leave(peer: Peer, leave: want.Leave) -> None:
     peer.reason = leave.reason
     peer.note("leave", leave.reason)
@@ -200,5 +204,6 @@ def _leave(peer: Peer, leave: want.Leave) -> None:
 
 HANDLERS: dict[type, Callable[[Peer, Any], None]] = {
     want.Ask: _ask, want.Fetch: _fetch, want.Push: _push, want.Merge: _merge, want.Train: _train, want.Halt: _halt,
-    want.Publish: _publish, want.Forget: _forget, want.Quarantine: _quarantine, want.Heard: _heard, want.Leave: _leave,
+    want.Publish: _publish, want.Forget: _forget, want.Quarantine: _quarantine, want.Heard: _heard,
+    want.HandOver: _hand_over, want.Leave: _leave,
 }  # fmt: skip

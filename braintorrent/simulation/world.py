@@ -164,8 +164,9 @@ class World:
 
     def leave(self, peer: Peer) -> None:
         """It is asked to end in good order; long after it should be gone, it hangs and is killed."""
+        policy = self.scenario.policy
         peer.stop()
-        peer.later(2 * self.scenario.policy.ask_deadline, peer.crash)
+        peer.later(policy.hand_over + 2 * policy.ask_deadline, peer.crash)
 
     def lose(self, name: str) -> None:
         """It crashes and never returns."""
