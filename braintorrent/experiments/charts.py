@@ -92,7 +92,7 @@ CHARTS: tuple[Callable[[Run], str], ...] = (
 
 def _scored(run: Run) -> bool:
     """Whether `mean` and `worst` are scores, since nobody knows an optimum: a real run on scans."""
-    return run["real"] and run["figures"]["distance_to_optimum"] is None
+    return "mean_score" in run["figures"]
 
 
 def _curve(run: Run, values: Sequence[float | None]) -> Curve:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from braintorrent.errors import FormatError
@@ -24,7 +24,8 @@ class Story:
     """What one disk tells of its lab. Times are Unix seconds.
 
     me: peer id, "" before the first start; lives: their starts; arrived: version -> since when it was whole here, own
-    ones too; held: those whose weights lie here now; traffic: peer -> bytes (received, sent); trusts: peer ids.
+    ones too; held: those whose weights lie here now; traffic: peer -> bytes (received, sent); trusts: peer ids;
+    trained: own version -> seconds of training.
     """
 
     me: str
@@ -34,6 +35,7 @@ class Story:
     merges: tuple[tuple[Version | None, Merged], ...]
     traffic: Mapping[str, tuple[int, int]]
     trusts: frozenset[str]
+    trained: Mapping[Version, float] = field(default_factory=dict)
 
     @property
     def own(self) -> list[tuple[Version, float]]:
@@ -73,14 +75,14 @@ def read(folder: Path) -> Story:
         if ledger is None:
             return EMPTY
         lives = list(ledger.chain("life"))
-        arrivals = ledger.arrivals()
+        arrivals, own = ledger.arrivals(), ledger.own()
         merges, traffic = tuple(ledger.merges()), ledger.traffic()
     return Story(
         lives[-1].author if lives else "",
         tuple(life.unix_ms / 1000 for life in lives),
         {(a.author, a.version): unix for a, unix in arrivals},
         frozenset((a.author, a.version) for a, _ in arrivals if (state.blobs / a.content).exists()),
-        merges, traffic, Roster(state.roster).ids,
+        merges, traffic, Roster(state.roster).ids, {a.version: a.seconds for a in own},
     )  # fmt: skip
 
 
@@ -110,3 +112,19 @@ def longest_wait(story: Story, ends: Iterable[float]) -> float:
     begun = [*story.lives, *(unix for _, unix in story.own)]
     moments = sorted([*((unix, True) for unix in begun), *((unix, False) for unix in ends)])
     return max((after - before for (before, alive), (after, _) in itertools.pairwise(moments) if alive), default=0.0)
+
+
+def held_up(story: Story) -> float:
+    """Seconds from the begin of a life, or a publication, until this lab went on to train its next version, at most.
+
+    Until the merge that the version was trained from; of one without a merge all that was not training. Of no account
+    is a first version without a merge: before it one looks for others for a while (alone_after).
+    """
+    moments = sorted([*story.lives, *(unix for _, unix in story.own)])
+    merged = {into: told.unix for into, told in story.merges}
+    begun = {
+        unix: merged.get(version, unix - story.trained[version])
+        for number, (version, unix) in enumerate(story.own)
+        if number or version in merged
+    }
+    return max((begun[after] - before for before, after in itertools.pairwise(moments) if after in begun), default=0.0)

@@ -1,13 +1,16 @@
 """Labs as real processes, and all that may befall them: signals to the process, its disk removed, its line cut.
 
-A lab goes by its number. One that is away is started again by `start`, on whatever its disk holds then.
+A lab goes by its number. One that is away is started again by `start`, on whatever its disk holds then, and one that
+is about to leave as soon as it has left.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -31,8 +34,9 @@ class Stage:
     """The labs of some folders; processes: started and ended by whoever made them.
 
     lan, addresses: the machines they are on, None where all share this one. backups: whether one is made before each
-    new life. wiped: (lab, what its disk told before it was lost). away: stopped or killed on purpose. sessions:
-    [lab, from, to] in Unix seconds, to = inf while it runs.
+    new life. wiped: (lab, what its disk told before it was lost). away: stopped or killed on purpose. returning: to be
+    started once they have left. sessions: [lab, from, to] in Unix seconds, to = inf while it runs. peak_rss_mib: of
+    one process, as far as Linux tells.
     """
 
     folders: Sequence[Path]
@@ -42,8 +46,10 @@ class Stage:
     backups: bool = False
     wiped: list[tuple[int, Story]] = field(default_factory=list)
     away: set[int] = field(default_factory=set)
+    returning: set[int] = field(default_factory=set)
     paused: set[int] = field(default_factory=set)
     sessions: list[list[float]] = field(default_factory=list)
+    peak_rss_mib: float | None = None
 
     def stories(self) -> dict[int, Story]:
         """What the disk of each lab tells now."""
@@ -55,8 +61,26 @@ class Stage:
         running = self.processes.running
         return [lab for lab, folder in enumerate(self.folders) if folder in running and running[folder].poll() is None]
 
-    def check(self) -> None:
-        """BrainTorrentError, with its last words, if a process ended that nobody ended."""
+    @property
+    def finished(self) -> list[int]:
+        """Labs that met their stop rule and left by themselves."""
+        ended = self.processes.ended
+        return [
+            lab for lab, folder in enumerate(self.folders)
+            if lab not in self.away and ended.get(self.processes.names[folder]) == 0
+        ]  # fmt: skip
+
+    def look(self) -> None:
+        """Notice who has left and what it took. BrainTorrentError, with its last words, if a process failed."""
+        self._check()
+        for lab in self.finished:
+            self._close_session(lab)
+        for lab in self.returning - set(self.present):
+            self.start(lab)
+        peaks = [peak for lab in self.present if (peak := _peak_rss_mib(self._process(lab).pid)) is not None]
+        self.peak_rss_mib = max([*peaks, self.peak_rss_mib or 0.0]) or None
+
+    def _check(self) -> None:
         for name, code in self.processes.ended.items():
             lab = next(i for i, folder in enumerate(self.folders) if self.processes.names[folder] == name)
             if code and lab not in self.away:
@@ -73,10 +97,11 @@ class Stage:
         return present
 
     def start(self, lab: int) -> None:
-        """Start a lab that is not there, or is about to leave."""
-        if lab in self.away:
-            self.kill(lab)
+        """Start a lab that is not there; one that is about to leave, once it has left."""
+        if lab in self.away and lab in self.present:
+            self.returning.add(lab)
         if lab not in self.present:
+            self.returning.discard(lab)
             state = StatePaths(self.folders[lab])
             if self.backups and state.ledger.exists():
                 _replace(self._backup(lab), state.path)
@@ -94,6 +119,7 @@ class Stage:
         self._signal(lab, signal.SIGKILL)
         self._gone(lab)
         self.paused.discard(lab)
+        self.returning.discard(lab)
         if (process := self.processes.running.get(self.folders[lab])) is not None:
             process.wait()
 
@@ -114,10 +140,16 @@ class Stage:
 
     def _signal(self, lab: int, sign: signal.Signals) -> None:
         if lab in self.present:
-            self.processes.running[self.folders[lab]].send_signal(sign)
+            self._process(lab).send_signal(sign)
+
+    def _process(self, lab: int) -> subprocess.Popen[bytes]:
+        return self.processes.running[self.folders[lab]]
 
     def _gone(self, lab: int) -> None:
         self.away.add(lab)
+        self._close_session(lab)
+
+    def _close_session(self, lab: int) -> None:
         for session in self.sessions:
             if session[0] == lab and session[2] == math.inf:
                 session[2] = time.time()
@@ -175,6 +207,14 @@ class Stage:
         if self.lan is None:
             raise ValueError("labs that share a machine share its network")
         return self.lan
+
+
+def _peak_rss_mib(process: int) -> float | None:
+    """From /proc: getrusage's peak of a child begins with that of the process which started it."""
+    with contextlib.suppress(OSError, ValueError):  # not Linux, or it has just ended
+        words = Path(f"/proc/{process}/status").read_text().split()
+        return int(words[words.index("VmHWM:") + 1]) / 1024
+    return None
 
 
 def _replace(folder: Path, by: Path) -> None:

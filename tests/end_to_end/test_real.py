@@ -76,7 +76,7 @@ def until(stage: Stage, condition: Callable[[dict[int, Story]], bool], seconds: 
     while not condition(stories := stage.stories()):
         if time.monotonic() > deadline:
             pytest.fail("\n".join(stage.processes.last_words(folder, 20) for folder in stage.folders))
-        stage.check()
+        stage.look()
         time.sleep(0.1)
     return stories
 
