@@ -1,0 +1,127 @@
+"""`python -m braintorrent.experiments.real_kills DATA OUT`: what do kills cost a federation in the end?
+
+Plays a scenario twice for each seed, with real processes on shares of DATA: as it is (scenarios/kill_and_return.py),
+and with nothing that befalls anybody. In both each lab trains so many versions, waits for the others and merges a last
+time, so that a lab which was killed has learned as much as one that was not. Then each lab's final model is measured on
+its own test cases, which are the same in both. A run that OUT already holds is not played again.
+
+    held up    seconds from the begin of a life, or a publication, until a lab went on to train, at most; red if that is
+               more than `ask_every`, counted from when a lab had restarted
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from braintorrent.errors import BrainTorrentError
+from braintorrent.experiments.labs import lab_names
+from braintorrent.experiments.real import run_real
+from braintorrent.experiments.scenes import Script
+from braintorrent.protocol.policy import StopRule
+from braintorrent.simulation.scenario import Scenario
+from braintorrent.workbench.evaluating import evaluate
+
+VERSIONS = 60  # of each lab: as many as six labs of two cores train in five minutes
+SECONDS = 1800.0  # after which a run that has not ended has failed
+SCORES = ("dice", "score")  # of a model on scans, or of the stand-in
+WITHIN = 0.02  # of the mean score without kills
+
+Found = dict[str, Any]
+
+
+def pair(scenario: Scenario, versions: int) -> dict[str, Scenario]:
+    """The scenario and one where nothing happens; every lab of both ends by itself."""
+    pace = replace(scenario.policy, stop=StopRule(versions=versions), linger=SECONDS)
+    told = replace(scenario, policy=pace, seconds=SECONDS)
+    return {"quiet": replace(told, name="quiet", happenings=(), churn=None), "kills": told}
+
+
+def play(scenario: Scenario, folder: Path, seed: int, data: Path | None) -> Found:
+    """One run, whose labs' folders go into `folder`: its figures, and each lab's final score.
+
+    BrainTorrentError if a lab has not finished in time.
+    """
+    run = run_real(scenario, folder, seed, data=data)
+    labs = lab_names(scenario.peers)
+    return {
+        "seed": seed, "figures": run.figures, "versions": run.versions, "available": run.available,
+        "happened": run.happened, "scores": {name: _score(folder / name) for name in labs},
+    }  # fmt: skip
+
+
+def _score(folder: Path) -> float:
+    report = evaluate(folder, progress=lambda what, done, of: None)
+    for row in report["models"]:
+        if row["model"] == "merged":
+            return float(next(row["summary"][name] for name in SCORES if name in row["summary"]))
+    raise BrainTorrentError(f"{folder.name} had not finished after {SECONDS:.0f} s; see {folder}/state/log")
+
+
+def measure(
+    scenario: Scenario, out: Path, seeds: Sequence[int], versions: int, data: Path | None,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[dict[str, Found]]:  # fmt: skip
+    """Of each seed both runs, by name; each is kept in `out` when it is done."""
+    found = []
+    for seed in seeds:
+        both: dict[str, Found] = {}
+        for name, scenario_ in pair(scenario, versions).items():
+            kept = out / f"{name}-seed-{seed}.json"
+            if not kept.exists():
+                kept.write_text(json.dumps(play(scenario_, out / f"{name}-seed-{seed}", seed, data), indent=1) + "\n")
+            both[name] = json.loads(kept.read_text())
+            say(f"seed {seed}, {name}: {mean(both[name]['scores'].values()):.3f}")
+        found.append(both)
+    return found
+
+
+def table(found: Sequence[Mapping[str, Found]], ask_every: float) -> Table:
+    """One row a run; red is what kills cost too much."""
+    shown = Table("seed", "run", "happened", "versions", "lost", "restart at most", "held up at most", "mean score",
+                  "worst lab", "against quiet")  # fmt: skip
+    for both in found:
+        for name, run in both.items():
+            figures, scores = run["figures"], run["scores"].values()
+            cost = mean(scores) - mean(both["quiet"]["scores"].values())
+            good = not figures["versions_lost"] and figures["held_up"] <= ask_every and abs(cost) <= WITHIN
+            deeds = [what.split()[0] for _, what in run["happened"]]
+            shown.add_row(
+                str(run["seed"]), name, f"{deeds.count('kill')} kills" if "kill" in deeds else "nothing",
+                str(sum(run["versions"])), str(figures["versions_lost"]), f"{figures['longest_boot_seconds']:.1f} s",
+                f"{figures['held_up']:.1f} s", f"{mean(scores):.3f}", f"{min(scores):.3f}", f"{cost:+.3f}",
+                style=None if good else "red",
+            )  # fmt: skip
+    return shown
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m braintorrent.experiments.real_kills", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("data", type=Path, help="a data folder with labels, such as Task04_Hippocampus")
+    parser.add_argument("out", type=Path, help="where the labs' folders and a JSON file for each run go")
+    parser.add_argument("--script", type=Path, default=Path("scenarios/kill_and_return.py"), help="the scenario")
+    parser.add_argument("--seeds", type=_numbers, default=[0, 1], help="such as 0,1")
+    parser.add_argument("--versions", type=int, default=VERSIONS, help="of each lab")
+    given, console = parser.parse_args(argv), Console()
+    scenario = Script.read(given.script).build()
+    given.out.mkdir(parents=True, exist_ok=True)
+    found = measure(scenario, given.out, given.seeds, given.versions, given.data, lambda text: console.print(text))
+    console.print(table(found, scenario.policy.ask_every))
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+if __name__ == "__main__":
+    main()
