@@ -1,4 +1,4 @@
-"""What the labs of a World learn with: a point that each pulls towards its own optimum, or (experiments/learners) torch.
+"""What the labs of a World learn with: a point that each pulls towards its own optimum, or experiments/learners' torch.
 
 Of a point the best for all together is known in closed form, and ten thousand of them train in no time.
 """
