@@ -98,7 +98,8 @@ class Watch:
         sent = bytes_sent(stories, labs, count)
         figures = self._figures(found, sum(sent), sum(here))
         figures |= {"versions_lost": len(gone), "longest_wait": round(self._longest_wait(stories), 3)}
-        figures["held_up"] = round(max(held_up(story) for _, story in stories), 3)
+        first = min((unix for _, story in stories for _, unix in story.own), default=until)
+        figures["held_up"] = round(max(held_up(story, first) for _, story in stories), 3)
         boots = [boot for *_, boot in begun]
         figures["boot_seconds"] = round(median(boots), 3) if boots else None
         figures["longest_boot_seconds"] = round(max(boots), 3) if boots else None
@@ -125,16 +126,16 @@ class Watch:
 
     def _figures(self, found: Sequence[Spread], sent: float, here: float) -> dict[str, Any]:
         interval = here / len(found) if found else None
-        watched = [s.influence[2] for s in found if FROM <= s.at / self.scenario.seconds < TO]
+        watched = [s.influence[2] for s in found if FROM <= s.at / self.seconds < TO]
         to_99 = median(math.inf if seconds is None else seconds for seconds in watched) if watched else math.inf
         return {
             "scenario": self.scenario.name,
             "seed": self.seed,
             "peers": self.scenario.peers,
-            "virtual_seconds": self.scenario.seconds,
+            "virtual_seconds": min(self.scenario.seconds, round(self.seconds, 3)),
             "wall_seconds": round(self.seconds, 3),
             "events": None,
-            "peak_rss_mib": self.stage.peak_rss_mib,
+            "peak_rss_mib": self.stage.peak_rss_mib and round(self.stage.peak_rss_mib, 1),
             "versions_published": len(found),
             "intervals_to_99": None if interval is None or to_99 == math.inf else to_99 / interval,
             "bytes_per_peer_per_version": sent / len(found) if found else None,

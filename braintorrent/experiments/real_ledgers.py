@@ -114,17 +114,14 @@ def longest_wait(story: Story, ends: Iterable[float]) -> float:
     return max((after - before for (before, alive), (after, _) in itertools.pairwise(moments) if alive), default=0.0)
 
 
-def held_up(story: Story) -> float:
+def held_up(story: Story, since: float) -> float:
     """Seconds from the begin of a life, or a publication, until this lab went on to train its next version, at most.
 
-    Until the merge that the version was trained from; of one without a merge all that was not training. Of no account
-    is a first version without a merge: before it one looks for others for a while (alone_after).
+    Until the merge that the version was trained from; of one without a merge all that was not training. since: when
+    the first lab had published: until then newcomers look for a model, and do so for a while.
     """
     moments = sorted([*story.lives, *(unix for _, unix in story.own)])
     merged = {into: told.unix for into, told in story.merges}
-    begun = {
-        unix: merged.get(version, unix - story.trained[version])
-        for number, (version, unix) in enumerate(story.own)
-        if number or version in merged
-    }
-    return max((begun[after] - before for before, after in itertools.pairwise(moments) if after in begun), default=0.0)
+    begun = {unix: merged.get(version, unix - story.trained[version]) for version, unix in story.own}
+    gaps = (pair for pair in itertools.pairwise(moments) if pair[0] >= since and pair[1] in begun)
+    return max((begun[after] - before for before, after in gaps), default=0.0)

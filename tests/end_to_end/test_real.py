@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import psutil
 import pytest
 
 from braintorrent.errors import ConfigError
 from braintorrent.experiments.real import run_real
-from braintorrent.experiments.real_ledgers import Story, lost
+from braintorrent.experiments.real_kills import measure, table
+from braintorrent.experiments.real_ledgers import Story, held_up, lost, read
 from braintorrent.experiments.real_predicted import compared, scenarios, virtual
 from braintorrent.experiments.real_setting import impossible
 from braintorrent.experiments.real_spreading import spreads
@@ -85,15 +87,49 @@ def merges_of(story: Story, author: str) -> int:
     return sum(author in merged.included for _, merged in story.merges)
 
 
-def test_who_lost_all_returns_as_a_new_lab_that_all_trust_anew(staged):
+def test_a_lab_is_held_up_from_when_it_could_go_on_until_it_does():
+    took = Merged(24.0, included={"b": Part(V1)})
+    told = Story(
+        "a", (10.0, 20.0), {("a", V1): 16.0, ("a", V2): 30.0}, frozenset(), ((V2, took),), {}, frozenset(),
+        trained={V1: 5.0, V2: 3.0},
+    )  # fmt: skip
+    assert held_up(told, since=0.0) == 4.0, "from the second life to the merge; what followed was work"
+    assert held_up(replace(told, merges=()), since=0.0) == 7.0, "who merges nothing has only trained"
+    assert held_up(told, since=10.5) == 4.0
+    assert held_up(told, since=25.0) == 0.0
+
+
+def test_kills_cost_labs_nothing_that_versions_do_not_make_good(tmp_path):
+    happenings = (Happening(4.0, "kill", (0,), until=4.0), Happening(5.0, "lose_all", (1,), until=5.0))
+    pace = Policy(ask_every=0.5, ask_deadline=2.0, alone_after=1.5)
+    told = Scenario("two", "", 2, 0.0, pace, 0.4, happenings=happenings, within=0.1, model_bytes=8000)
+    both = measure(told, tmp_path, [0], 6, None)[0]
+    quiet, kills = both["quiet"], both["kills"]
+    assert quiet["versions"] == [6, 6], "each ends by itself"
+    assert min(kills["versions"]) >= 6 < kills["versions"][1], "a new lab begins anew"
+    assert [run["figures"]["versions_lost"] for run in both.values()] == [0, 0]
+    assert kills["figures"]["held_up"] < 0.5 + 1.5, "ask_every, and what a busy machine takes"
+    assert kills["figures"]["distance_to_optimum"] is not None, "of who has finished"
+    assert 50 < kills["figures"]["peak_rss_mib"] < 200, "of one process, not of the one that started it"
+    assert quiet["scores"] == pytest.approx(kills["scores"], abs=0.1)
+    a, b = (read(tmp_path / "kills-seed-0" / name) for name in ("lab-a", "lab-b"))
+    assert a.trusts == {b.me}
+    assert len({author for author, _ in a.arrived}) == 3, "itself, and two of the other name, the second trusted anew"
+    assert merges_of(a, b.me)
+    assert table([both], pace.ask_every).row_count == 2
+    assert measure(told, tmp_path, [0], 6, None) == [both], "what is there is not played again"
+
+
+def test_who_is_started_while_it_leaves_starts_once_it_has_left(staged):
     stage = staged(2)
-    first = until(stage, lambda told: all(merges_of(told[i], told[1 - i].me) for i in told))
-    stage.lose_all(1)
-    assert stage.present == [0]
+    until(stage, lambda told: all(story.own for story in told.values()))
+    leaving = stage.processes.running[stage.folders[1]]
+    stage.leave(1)
     stage.start(1)
-    told = until(stage, lambda told: told[1].me and merges_of(told[0], told[1].me) and merges_of(told[1], told[0].me))
-    assert told[1].me != first[1].me
-    assert lost(told, [story for _, story in stage.wiped]) == []
+    until(stage, lambda told: len(told[1].lives) == 2)
+    assert leaving.returncode == 0, "it left in good order"
+    assert stage.present == [0, 1]
+    assert stage.returning == set()
 
 
 def test_a_paused_lab_goes_on_where_it_was(staged):
