@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from random import Random
 
 from braintorrent.protocol.policy import Policy
@@ -73,19 +74,20 @@ class Contacts:
 
     def contact(self, peer: str) -> Contact:
         """The peer's contact, made if absent."""
-        if peer not in self.of:
-            self.of[peer] = Contact()
+        contact = self.of.get(peer)
+        if contact is None:
+            contact = self.of[peer] = Contact()
             self._names.append(peer)
-        return self.of[peer]
+        return contact
 
     def remove(self, peer: str) -> None:
         """It is off the roster."""
         del self.of[peer]
         self._names.remove(peer)
 
-    def some(self, most: int) -> list[str]:
+    def some(self, most: int) -> Iterator[str]:
         """Up to `most` random peers."""
-        return self.rng.sample(self._names, min(most, len(self._names)))
+        return islice(drawn(self._names, self.rng), most)
 
     def sighted(self, peer: str, address: str, now: float, *, proven: bool = False, gossip: bool = False) -> None:
         """`peer` may be at `address`. A proven address goes first; a claimed one never displaces it.
@@ -95,13 +97,15 @@ class Contacts:
         contact = self.contact(peer)
         before = contact.addresses
         fresh = address not in before
+        if not (fresh or proven):
+            return
         if fresh and len(before) >= MAX_ADDRESSES_EACH:
             if contact.failures == 0 and not proven:
                 return  # rumours do not push out addresses that may be good
             before = before[:-1]
         if proven:
             contact.addresses, contact.proven = (address, *(a for a in before if a != address)), True
-        elif fresh:
+        else:
             place = contact.proven if contact.failures else len(before)  # if the others failed too: before them
             contact.addresses = (*before[:place], address, *before[place:])
         if fresh and contact.failures:
@@ -113,7 +117,8 @@ class Contacts:
     def heard_from(self, peer: str, phase: str, now: float) -> Contact:
         """It asked or answered: it is alive, so any back-off ends, but of one that only ever calls."""
         contact = self.contact(peer)
-        missing, back = self._is_missing(contact, now), contact.failures > 0 or contact.phase == "leaving"
+        back = contact.failures > 0 or contact.phase == "leaving"
+        missing = back and self._is_missing(contact, now)
         contact.heard, contact.phase = now, phase
         if missing:
             self._look_around(now)
@@ -197,10 +202,11 @@ class Contacts:
         """Peers to ask now; each is marked as being asked."""
         fanout = self.policy.fanout
         if fanout is not None and now >= self.next_round:
-            idle = [peer for peer, contact in self.of.items() if contact.idle]
-            for peer in self.rng.sample(idle, min(fanout, len(idle))):
+            idle = (peer for peer in drawn(self._names, self.rng) if self.of[peer].idle)
+            turn = [*islice(idle, fanout)]
+            for peer in turn:
                 self._at(peer, now)
-            if idle:  # else the round is held as soon as somebody can be asked
+            if turn:  # else the round is held as soon as somebody can be asked
                 self.next_round = now + self.policy.ask_every * self.rng.uniform(0.9, 1.1)
         while self._schedule and self._schedule[0][0] <= now:
             when, peer = heappop(self._schedule)
@@ -236,3 +242,11 @@ class Contacts:
         soonest = self._schedule[0][0] if self._schedule else NEVER
         held = self.policy.fanout is not None and self.next_round > now
         return min(soonest, self.next_round) if held else soonest
+
+
+def drawn(names: list[str], rng: Random) -> Iterator[str]:
+    """The names in random order, drawn only as far as needed: Fisher-Yates, which leaves the list in another order."""
+    for index in range(len(names)):
+        other = index + int(rng.random() * (len(names) - index))
+        names[index], names[other] = names[other], names[index]
+        yield names[index]

@@ -88,9 +88,13 @@ class Entry:
 
     def lacks(self, version: Version) -> bool:
         """Whether this version would be worth fetching: usable, newer than held or given up, not older than merged."""
-        held = self.held
-        newer = version > self.given_up and (held is None or version > held.version)
-        return newer and version >= self.merged and self.usable(version)
+        if (
+            version < self.merged
+            or version <= self.given_up
+            or (self.held is not None and version <= self.held.version)
+        ):
+            return False
+        return self.usable(version)
 
 
 def add_offer(offer: Offer, entry: Entry) -> None:

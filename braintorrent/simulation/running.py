@@ -14,7 +14,6 @@ from typing import Any
 from braintorrent.simulation.learner import Learning
 from braintorrent.simulation.run import Run
 from braintorrent.simulation.scenario import Scenario
-from braintorrent.simulation.timeline import timeline
 from braintorrent.simulation.world import World
 
 SAMPLES = 120  # points on a curve
@@ -44,7 +43,7 @@ def run(
 
 def _told(world: World, wall_seconds: float) -> Run:
     scenario, seed, watch = world.scenario, world.seed, world.watch
-    acts = [act for act in timeline(scenario, seed) if act.what != "start" or act.at > scenario.within]
+    acts = [act for act in world.acts if act.what != "start" or act.at > scenario.within]
     return Run(
         scenario, seed, figures(world, wall_seconds), watch.series, watch.spreads(), watch.matrix,
         watch.per_row, watch.versions, [peer.line.sent for peer in world.peers.values()],

@@ -53,7 +53,9 @@ class World:
         self.contents: dict[tuple[str, Version], str] = {}
         self.conflicts: list[Announcement] = []  # a version published a second time, with another content
         self.equivocations: list[Quarantine] = []
-        for act in timeline(scenario, seed):
+        self.acts = timeline(scenario, seed)
+        self._copied = {index for act in self.acts if act.what == "old_copy" for index in act.who}
+        for act in self.acts:
             self.clock.at(act.at, self.play, act)
 
     def _line(self, name: str, special: Special) -> Line:
@@ -149,7 +151,7 @@ class World:
             self.clock.after(LOOK_AGAIN, self.start, name)
         if peer.machine is not None or name in self.gone:
             return
-        if self.scenario.churn is not None and self.scenario.churn.old_copy:
+        if peer.index in self._copied:
             peer.back_up()
         others = [p.name for p in self.present()] if known is None else self._known(peer, known)
         peer.start()
