@@ -88,13 +88,9 @@ class Entry:
 
     def lacks(self, version: Version) -> bool:
         """Whether this version would be worth fetching: usable, newer than held or given up, not older than merged."""
-        if (
-            version < self.merged
-            or version <= self.given_up
-            or (self.held is not None and version <= self.held.version)
-        ):
-            return False
-        return self.usable(version)
+        held = self.held
+        old = version < self.merged or version <= self.given_up or (held is not None and version <= held.version)
+        return not old and self.usable(version)
 
 
 def add_offer(offer: Offer, entry: Entry) -> None:
