@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from braintorrent.simulation.peer import Peer
 
 STALL = 30.0  # seconds without a byte, after which a transfer has failed, as network.limits has it
+TRIPS = 4  # of a fetch: for the record, TCP, TLS, and the model
 
 
 def _ask(peer: Peer, ask: want.Ask) -> None:
@@ -43,7 +44,7 @@ def _fetch(peer: Peer, fetch: want.Fetch) -> None:
     other = peer.world.peers[fetch.source]
     peer.world.network.exchange(
         peer.line, other.line, sizes.REQUEST, partial(other.serve, fetch.announcement.content),
-        partial(peer.do, peer.lives, _fetched, peer, fetch), STALL,
+        partial(peer.do, peer.lives, _fetched, peer, fetch), STALL, TRIPS,
     )  # fmt: skip
 
 

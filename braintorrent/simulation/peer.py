@@ -70,6 +70,7 @@ class Peer:
         if self.machine is not None:
             self.note("crash")
             self.machine, self._paused = None, None
+            self.world.network.hang_up(self.line)
             self.world.watch.went(self)
 
     def stop(self) -> None:

@@ -24,6 +24,7 @@ class Links:
     uplink: float | None = 100e6 / 8  # bytes per second, shared by all it sends; None: no limit
     downlink: float | None = 100e6 / 8
     loss: float = 0.0  # share of messages that never arrive
+    queue: float = 0.0  # seconds that a message waits behind transfers which take all of an end of the line
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""Bytes that flow over shared lines: whoever sends at the same time shares the way, as TCP connections do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from braintorrent.simulation.clock import Clock
+
+NEVER = float("inf")
+
+
+@dataclass(slots=True, eq=False)
+class Way:
+    """One direction of a line. rate: bytes per second, inf if unlimited; used: of these, by its flows now."""
+
+    rate: float
+    used: float = 0.0
+    flows: dict[Flow, None] = field(default_factory=dict)  # as a set, in an order that does not hang on hashing
+
+    @property
+    def spare(self) -> float:
+        """Bytes per second that nobody uses."""
+        return max(0.0, self.rate - self.used)
+
+    @property
+    def busy(self) -> bool:
+        """Whether its flows take all that it has."""
+        return bool(self.flows) and self.used >= 0.999 * self.rate
+
+
+@dataclass(slots=True, eq=False)
+class Flow:
+    """So many bytes on their way up one line and down another.
+
+    through: called at the end; cut: called instead with the bytes that are left.
+    """
+
+    up: Way
+    down: Way
+    left: float
+    through: Callable[[], None]
+    cut: Callable[[float], None]
+    since: float  # when `left` was so
+    rate: float = 0.0
+    wakes: float = NEVER  # when the clock next looks at it
+
+    def most(self, way: Way) -> float:
+        """Its rate, were it alone on one of its ways."""
+        return self.rate + (self.down if way is self.up else self.up).spare
+
+
+class Flows:
+    """All that flows now.
+
+    Shares are max-min fair as far as the two ways of a flow that begins or ends: a flow takes an equal share of its
+    narrower way, and what it cannot use of the other is the others'. Flows further off learn of it when something
+    begins or ends beside them, so that an event costs no more than the flows on two ways.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def begin(self, up: Way, down: Way, size: float, through: Callable[[], None], cut: Callable[[float], None]) -> Flow:
+        """Send `size` bytes over two ways, not both of them unlimited."""
+        flow = Flow(up, down, size, through, cut, self.clock.now)
+        up.flows[flow] = down.flows[flow] = None
+        most = min(up.rate / len(up.flows), down.rate)
+        self._pace(flow, most)
+        if len(up.flows) > 1 or len(down.flows) > 1:
+            for way in (up, down, up):  # what it does not get of the second it leaves to others on the first
+                self._share(way)
+        return flow
+
+    def cut(self, flow: Flow) -> None:
+        """It flows no more, if it still does."""
+        if flow in flow.up.flows:
+            self._end(flow)
+            flow.cut(flow.left)
+
+    def _share(self, way: Way) -> None:
+        """Equal shares on one way; what a flow cannot use, since its other way is full, is left to the rest."""
+        free, waiting = way.rate, len(way.flows)
+        for flow in sorted(way.flows, key=lambda flow: flow.most(way)):
+            rate = min(flow.most(way), free / waiting)
+            free, waiting = free - rate, waiting - 1
+            self._pace(flow, rate)
+
+    def _pace(self, flow: Flow, rate: float) -> None:
+        """From now on it flows at this rate."""
+        if rate == flow.rate:
+            return
+        now = self.clock.now
+        flow.left -= flow.rate * (now - flow.since)
+        flow.up.used += rate - flow.rate
+        flow.down.used += rate - flow.rate
+        flow.since, flow.rate = now, rate
+        due = now + max(0.0, flow.left) / rate
+        if due < flow.wakes:  # a call that is too early looks again and sleeps on
+            flow.wakes = due
+            self.clock.at(due, self._look, flow, due)
+
+    def _look(self, flow: Flow, when: float) -> None:
+        if when != flow.wakes:
+            return
+        due = flow.since + max(0.0, flow.left) / flow.rate
+        if due > when + 1e-9:
+            flow.wakes = due
+            self.clock.at(due, self._look, flow, due)
+        else:
+            self._end(flow)
+            flow.through()
+
+    def _end(self, flow: Flow) -> None:
+        flow.left -= flow.rate * (self.clock.now - flow.since)
+        flow.wakes = -NEVER
+        for way in (flow.up, flow.down):
+            del way.flows[flow]
+            way.used = way.used - flow.rate if way.flows else 0.0
+        for way in (flow.up, flow.down):
+            self._share(way)
