@@ -75,5 +75,7 @@ def _perform(act: Act, stage: Stage, watch: Watch) -> None:
         stage.heal()
     else:
         for lab in act.who:
+            if act.protocols is not None:
+                stage.speak(lab, act.protocols)
             getattr(stage, act.what)(lab)
     watch.note(act.what, act.who)

@@ -12,9 +12,12 @@ import shutil
 import signal
 import subprocess
 import time
+import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import tomli_w
 
 from braintorrent.config import load_peer
 from braintorrent.errors import BrainTorrentError
@@ -24,6 +27,7 @@ from braintorrent.experiments.real_ledgers import Story, read
 from braintorrent.node.lab import address_hints, ensure_identity
 from braintorrent.node.roster import Member
 from braintorrent.node.trusting import trust
+from braintorrent.protocol.messages import Protocols
 from braintorrent.storage import StatePaths
 
 KEPT = ("key", "roster.json", ".gitignore")  # what a person puts back after a disk was lost
@@ -113,6 +117,11 @@ class Stage:
         """Ask it to end in good order; it may take its time."""
         self._signal(lab, signal.SIGTERM)
         self._gone(lab)
+
+    def speak(self, lab: int, protocols: Protocols) -> None:
+        """From its next start on it is of a release that speaks these protocols."""
+        at = self.folders[lab] / "peer.toml"
+        at.write_text(tomli_w.dumps(tomllib.loads(at.read_text()) | {"protocols": protocols}))
 
     def kill(self, lab: int) -> None:
         """End it at once, wherever it is; it is gone on return."""

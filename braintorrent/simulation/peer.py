@@ -7,10 +7,10 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from braintorrent.errors import Gone
+from braintorrent.errors import Gone, Refused, RemoteError
 from braintorrent.protocol import effects as want
 from braintorrent.protocol.machine import PeerMachine
-from braintorrent.protocol.messages import Announcement, TellMessage
+from braintorrent.protocol.messages import Announcement, TellMessage, common
 from braintorrent.protocol.steps import Restored, Step
 from braintorrent.protocol.version import Version, next_incarnation
 from braintorrent.simulation import sizes
@@ -37,6 +37,7 @@ class Peer:
         self.model = world.learning.start  # all start from the same weights
         self.influence = 0  # of watched publishes on the model
         self.slow = 1.0  # times as long as usual
+        self.protocols = world.scenario.protocols  # lowest and highest that it speaks
         self.ended: frozenset[tuple[str, Version]] = frozenset()  # what the last merge was made of
         self.reason = ""  # of the last leave
         self.pushed: dict[str, want.Fetch] = {}  # content digest -> what somebody is to push
@@ -119,11 +120,13 @@ class Peer:
             self.machine.sighted(other, other, self.world.clock.now)
             self.settle()
 
-    def answer(self, ask: want.Ask, sender: str) -> tuple[TellMessage, float] | None:
+    def answer(self, ask: want.Ask, sender: str) -> tuple[TellMessage | RemoteError, float] | None:
         """Serve an ask, and the bytes of the answer. The hello before a first ask says where the sender is."""
         machine = self.machine
         if machine is None or self._paused is not None:
             return None
+        if common(self.protocols, self.world.peers[sender].protocols) is None:
+            return Refused(f"{self.name} speaks other protocols", reason="protocol"), sizes.REFUSAL
         contact = machine.contacts.of.get(sender)
         if contact is None or not contact.addresses:
             machine.sighted(sender, sender, self.world.clock.now)

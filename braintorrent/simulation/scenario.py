@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
+from braintorrent.protocol.messages import PROTOCOLS, Protocols
 from braintorrent.protocol.policy import Policy
 
 FOREVER = float("inf")
@@ -113,6 +114,7 @@ class Happening:
     until: float = FOREVER
     over: float = 0.0  # one after the other, spread over so many seconds
     factor: float = 10.0  # slow: so many times
+    protocols: Protocols | None = None  # they return with a release that speaks these; None: the same as before
 
 
 @dataclass(frozen=True)
@@ -159,4 +161,5 @@ class Scenario:
     learner: Quadratic = field(default_factory=Quadratic)
     model_bytes: int = 1_000_000
     known: int | None = None  # addresses a starting peer finds; None: all who run see each other, as on one LAN
+    protocols: Protocols = PROTOCOLS  # lowest and highest that each speaks in the beginning
     within: float = 10.0  # seconds in which those there from the beginning start

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Literal, NamedTuple
 
+from braintorrent.protocol.messages import Protocols
 from braintorrent.simulation.scenario import FOREVER, Churn, Happening, Scenario, Sessions
 
 Deed = Literal[
@@ -24,13 +25,15 @@ BEGINS: dict[str, Deed] = {"join": "start", "partition": "part"}  # the others b
 class Act(NamedTuple):
     """At this second, this befalls these peers. The losses and old_copy: of a peer that is down, before it starts.
 
-    part: they are on one side, all others on the other. factor: of a slow one; 1 ends it.
+    part: they are on one side, all others on the other. factor: of a slow one; 1 ends it. protocols: spoken by a
+    started one from now on; None: the same as before.
     """
 
     at: float
     what: Deed
     who: tuple[int, ...]
     factor: float = 1.0
+    protocols: Protocols | None = None
 
 
 def timeline(scenario: Scenario, seed: int) -> list[Act]:
@@ -65,7 +68,7 @@ def _played(happening: Happening, who: tuple[int, ...]) -> Iterator[Act]:
             yield Act(at, "kill", group)
         yield Act(at, begin, group, happening.factor if begin == "slow" else 1.0)  # type: ignore[arg-type]
     if happening.until < FOREVER:
-        yield Act(happening.until, ENDS[happening.what], who)
+        yield Act(happening.until, ENDS[happening.what], who, protocols=happening.protocols)
 
 
 def _life(scenario: Scenario, index: int, first: float, rng: Random) -> Iterator[Act]:

@@ -128,6 +128,7 @@ class World:
     def _befall(self, peer: Peer, act: Act) -> None:
         match act.what:
             case "start":
+                peer.protocols = act.protocols or peer.protocols
                 self.start(peer.name)
             case "leave":
                 self.leave(peer)
