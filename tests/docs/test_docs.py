@@ -206,7 +206,7 @@ def test_a_knob_has_the_default_in_the_code():
     true = {
         **{f"timing.{name}": info.default for name, info in TimingSection.model_fields.items()},
         **{f"stop.{name}": info.default for name, info in StopSection.model_fields.items()},
-        **{name: getattr(Policy(), name) for name in ("max_fetches", "storage_retry", "max_backoff")},
+        **{name: getattr(Policy(), name) for name in ("max_fetches", "hand_over", "storage_retry", "max_backoff")},
     }
     del true["timing.checkpoint_every"]  # of no concern to other peers
     assert told == {name: "none" if value is None else f"{value}" for name, value in true.items()}
