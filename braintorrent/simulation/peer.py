@@ -144,7 +144,7 @@ class Peer:
         blob = self.disk.blobs.get(content)
         if blob is None:
             return Gone(f"{self.name} has no {content[:8]}"), sizes.REFUSAL
-        return blob, self.world.scenario.model_bytes + sizes.RECORD
+        return blob, sizes.model(self.world.scenario.model_bytes)
 
     # ------------------------------------------------------------- the machine
 

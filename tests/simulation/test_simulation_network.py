@@ -205,7 +205,7 @@ def _filled(ways: dict[int, tuple[Any, Any]], rates: list[float]) -> dict[int, f
         for job in waiting:
             if narrow in ways[job]:
                 pace[job] = level
-                taken.update({way: level for way in ways[job]})  # type: ignore[arg-type]
+                taken.update(dict.fromkeys(ways[job], level))  # type: ignore[arg-type]
     return pace
 
 

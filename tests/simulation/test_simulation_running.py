@@ -1,4 +1,4 @@
-"""Scenarios played to the end: their figures, one seed one trace, and bytes as the wire takes them."""
+"""Scenarios played to the end: their figures, one seed one trace, and what befalls the labs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from math import log10
 import pytest
 
 from braintorrent.errors import ConfigError
-from braintorrent.network.wire import encode_ask, encode_tell
-from braintorrent.protocol.messages import Announcement, AskMessage, TellMessage
 from braintorrent.protocol.policy import Policy
-from braintorrent.protocol.version import Version
-from braintorrent.records import Identity, sign_announcement
-from braintorrent.simulation import sizes
 from braintorrent.simulation.running import run
 from braintorrent.simulation.scenario import (
     Attacker,
@@ -61,26 +56,6 @@ def test_the_figures_are_those_of_the_report_and_a_seed_decides_all_but_the_cloc
 @pytest.mark.parametrize("peers", [10, 100])
 def test_what_one_publishes_comes_to_99_of_100_within_a_few_versions(peers: int) -> None:
     assert run(large(peers), 1).figures["intervals_to_99"] <= 4 * log10(peers) + 2
-
-
-def test_the_bytes_of_messages_are_those_of_the_wire() -> None:
-    ids = [Identity.create() for _ in range(40)]
-    announcements = [signed(identity) for identity in ids[:32]]
-    holds = {identity.id: Version(1_700_000_000_000, 7) for identity in ids}
-    for ask in (AskMessage(None, {}), AskMessage(announcements[0], holds), AskMessage(announcements[0], {})):
-        assert sizes.ask(ask) - sizes.HEADS == pytest.approx(len(encode_ask(ask)), rel=0.1, abs=40)
-    addresses = {identity.id: ("192.168.100.10:7654",) for identity in ids[:8]}
-    wants = tuple(a.content for a in announcements[:4])
-    for tell in (TellMessage(), TellMessage(tuple(announcements)), TellMessage((), "working", False, addresses, wants)):
-        assert sizes.tell(tell) - sizes.HEADS == pytest.approx(len(encode_tell(tell)), rel=0.1, abs=40)
-
-
-def signed(identity: Identity) -> Announcement:
-    """An announcement with values of usual length."""
-    version = Version(1_700_000_000_000, 7)
-    return sign_announcement(identity, Announcement(
-        "f" * 26, identity.id, version, "a" * 64, 20, 400, 123.456, "b" * 64, "c" * 64, 800, False,
-    ))  # fmt: skip
 
 
 # ----------------------------------------------------------------- what befalls peers
