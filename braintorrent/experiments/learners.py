@@ -51,18 +51,18 @@ class Model:
     """A safetensors file, perhaps still in the making. It is deleted when nobody knows of it any more."""
 
     def __init__(self, path: Path, made: Future[Made], of: Sequence[Model] = ()) -> None:
-        self.path, self._made, self._of = path, made, of
+        self.path, self._made = path, made
+        held = [self, *of]  # a worker reads and writes these, even if a lab that crashed wants them no more
+        made.add_done_callback(lambda _: held.clear())
         finalize(self, path.unlink, missing_ok=True)
 
     @property
     def made(self) -> Made:
         """Waits until the file is there. LocalError if its worker ended before that."""
         try:
-            made = self._made.result()
+            return self._made.result()
         except BrokenProcessPool:
             raise LocalError("a worker process ended in the middle of its work; is there memory for fewer?") from None
-        self._of = ()  # what it is made of is needed no longer
-        return made
 
     def __repr__(self) -> str:
         return self.made.digest

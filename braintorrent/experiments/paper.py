@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
@@ -95,7 +94,7 @@ def perform(job: Job, data: Path, out: Path, device: str) -> dict[str, Any]:
         models = WAYS[job.way](job, folders)
         scores = {row: list(_scores(folders, made)) for row, made in models.items()}
     found = {**asdict(job), "scores": scores, "device": device, "seconds": round(time.monotonic() - began, 1)}
-    write_atomically(out / f"{job.name}.json", (json.dumps(found) + "\n").encode(), mode=0o644)
+    write_atomically(_file(job, out), (json.dumps(found) + "\n").encode(), mode=0o644)
     return found
 
 
@@ -190,40 +189,42 @@ WAYS: dict[str, Callable[[Job, Sequence[Path]], Models]] = {
 # ----------------------------------------------------------------- all of them
 
 
-def measure(
+def make(
     jobs: Sequence[Job], data: Path, out: Path, device: str, workers: int, say: Callable[[str], None]
-) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
-    """The cells in `out`, made first where they are missing, so many at once; and what went wrong, in words."""
-    out.mkdir(parents=True, exist_ok=True)
-    found = [_read(out / f"{job.name}.json", job) for job in jobs if (out / f"{job.name}.json").exists()]
-    missing = [job for job in jobs if not (out / f"{job.name}.json").exists()]
+) -> list[str]:  # fmt: skip
+    """Write the cells that are missing in `out`, so many at once; what went wrong, in words."""
     troubles = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin) as workers_:
-        doing = {workers_.submit(perform, job, data, out, device): job for job in missing}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin) as processes:
+        doing = {processes.submit(perform, job, data, out, device): job for job in jobs if not _file(job, out).exists()}
         try:
             for number, done in enumerate(as_completed(doing), 1):
                 try:
-                    found.append(done.result())
-                    rows = ", ".join(f"{row} {fmean(scores):.3f}" for row, scores in found[-1]["scores"].items())
-                    say(f"{number} of {len(doing)}: {doing[done].name}: {rows} ({found[-1]['seconds']:g} s)")
+                    cell = done.result()
+                    rows = ", ".join(f"{row} {fmean(scores):.3f}" for row, scores in cell["scores"].items())
+                    say(f"{number} of {len(doing)}: {doing[done].name}: {rows} ({cell['seconds']:g} s)")
                 except BrainTorrentError as error:
                     troubles.append(f"{doing[done].name}: {error}")
         except BaseException:
-            workers_.shutdown(wait=False, cancel_futures=True)
+            processes.shutdown(wait=False, cancel_futures=True)
             raise
-    return found, troubles
+    return troubles
+
+
+def kept(jobs: Sequence[Job], out: Path) -> list[dict[str, Any]]:
+    """The cells that are there. ConfigError if one is of another number of versions."""
+    cells = [json.loads(path.read_text()) for job in jobs if (path := _file(job, out)).exists()]
+    if others := {cell["versions"] for cell in cells} - {job.versions for job in jobs}:
+        raise ConfigError(f"{out}: holds cells of {min(others)} versions; move them away, or give another OUT")
+    return cells
+
+
+def _file(job: Job, out: Path) -> Path:
+    return out / f"{job.name}.json"
 
 
 def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a cell that is interrupted is made anew
     os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"] = "1", "passive"
-
-
-def _read(path: Path, job: Job) -> dict[str, Any]:
-    cell: dict[str, Any] = json.loads(path.read_text())
-    if cell["versions"] != job.versions:
-        raise ConfigError(f"{path}: is of {cell['versions']} versions, asked for are {job.versions}; give another OUT")
-    return cell
 
 
 def table(cells: Sequence[Mapping[str, Any]], score: str = "score") -> Table:
@@ -245,13 +246,12 @@ def _figure(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    numbers = partial(_numbers)
     parser = argparse.ArgumentParser(prog="python -m braintorrent.experiments.paper", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("data", type=Path, help="a data folder with labels, such as Task04_Hippocampus")
     parser.add_argument("out", type=Path, help="where paper.json and cells/ go")
-    parser.add_argument("--labs", type=numbers, default=LABS, metavar="5,7,...", help="default: 5,7,10,20")
-    parser.add_argument("--seeds", type=numbers, default=SEEDS, metavar="0,1,...", help="default: 0,1,2")
+    parser.add_argument("--labs", type=_numbers, default=LABS, metavar="5,7,...", help="default: 5,7,10,20")
+    parser.add_argument("--seeds", type=_numbers, default=SEEDS, metavar="0,1,...", help="default: 0,1,2")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=tuple(SPLITS))
     parser.add_argument("--versions", type=int, default=VERSIONS, help=f"of each lab (default: {VERSIONS})")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
@@ -264,14 +264,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         for split in given.splits
         for way in WAYS
     ]
+    cells = given.out / "cells"
+    cells.mkdir(parents=True, exist_ok=True)
     try:
-        cells, troubles = measure(jobs, given.data, given.out / "cells", given.device, given.workers, console.print)
+        kept(jobs, cells)
+        troubles = make(jobs, given.data, cells, given.device, given.workers, console.print)
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on with what is missing")
+        troubles = ["interrupted; the same command goes on with what is missing"]
     except LocalError as error:
         sys.exit(f"{parser.prog}: {error}")
-    (given.out / "paper.json").write_text(json.dumps({"data": given.data.name, "cells": cells}, indent=1) + "\n")
-    console.print(table(cells, f"score on all labs' test cases, {given.versions} versions of each lab"))
+    found = kept(jobs, cells)
+    (given.out / "paper.json").write_text(json.dumps({"data": given.data.name, "cells": found}, indent=1) + "\n")
+    console.print(table(found, f"score on all labs' test cases, {given.versions} versions of each lab"))
     if troubles:
         sys.exit("\n".join(troubles))
 
