@@ -24,7 +24,7 @@ from braintorrent.storage import StatePaths
 Statuses = dict[str, dict[str, Any] | None]
 Show = Callable[[Statuses, dict[str, int]], None]
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # raise KeyboardInterrupt here as SIGINT does: nobody may be left behind
-GRACE = 30.0  # seconds between asking a process to end and ending it
+GRACE = 75.0  # seconds between asking a process to end and ending it: it may hand its newest version over
 
 
 def peer_folders(root: Path) -> list[Path]:

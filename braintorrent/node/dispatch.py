@@ -57,7 +57,7 @@ class Dispatch:
             case effects.Halt():
                 context.halt.set()
             case effects.HandOver():
-                _waiting(context, effect)
+                self.spawn(self._hand_over(effect))
             case effects.Leave():
                 self.spawn(self._leave(effect))
 
@@ -96,15 +96,20 @@ class Dispatch:
         self.context.ledger.equivocated(effect.first, effect.second)
         self.context.ledger.keep_notice(prove(effect.first, effect.second).raw, "own")  # and so the others hear of it
 
-    async def _leave(self, effect: effects.Leave) -> None:
-        if effect.reason == "stopped" and not self.context.halt.is_set():  # else training has kept one as it halted
+    async def _hand_over(self, effect: effects.HandOver) -> None:
+        version, seconds = effect.announcement.version.counter, self.context.machine.policy.hand_over
+        how_long = f"at most {seconds:g} s; a second Ctrl-C ends it at once"
+        self.context.notes["stopping"] = f"waiting until another lab holds version {version}, {how_long}"
+        log.info(self.context.notes["stopping"])
+        await self._keep()
+
+    async def _keep(self) -> None:
+        if not self.context.halt.is_set():  # else training has kept one as it halted
+            self.context.halt.set()
             await self.context.in_worker(keep_checkpoint, self.context, False)
+
+    async def _leave(self, effect: effects.Leave) -> None:
+        if effect.reason == "stopped":
+            await self._keep()
         if not self.left.done():
             self.left.set_result(effect.reason)
-
-
-def _waiting(context: Context, effect: effects.HandOver) -> None:
-    version, seconds = effect.announcement.version.counter, context.machine.policy.hand_over
-    how_long = f"at most {seconds:g} s; a second Ctrl-C ends it at once"
-    context.notes["stopping"] = f"waiting until another lab holds version {version}, {how_long}"
-    log.info(context.notes["stopping"])

@@ -97,7 +97,7 @@ def state(peer: dict[str, Any]) -> str:
     if peer["present"]:
         return str(peer["phase"])
     if peer["phase"] == "leaving":
-        return "left"
+        return "left" if peer["problem"] else "leaving"
     if peer["declined"]:
         return "refused"
     if peer["heard_seconds_ago"] is not None:
