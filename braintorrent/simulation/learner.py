@@ -24,13 +24,13 @@ Offered = Sequence[tuple[str, int, Model]]  # (author, training cases, model)
 
 @dataclass(frozen=True)
 class Lab:
-    """What one lab's learning is like. Times are seconds."""
+    """What one lab's learning is like. Times are seconds, as in Scenario."""
 
     samples: int
     optimum: Point
     train: float  # one version
-    merge: float = 0.5
-    store: float = 0.1  # until a version is durable
+    merge: float
+    store: float
 
 
 class Blob(NamedTuple):
@@ -122,7 +122,8 @@ def labs(scenario: Scenario, rng: Random) -> list[Lab]:
         optimum = tuple(rng.gauss(0.0, learner.spread) for _ in range(learner.dimension))
         if special is not None:
             samples, speed = special.samples or samples, special.speed or speed
-        made.append(Lab(samples, optimum, scenario.version_seconds / speed))
+        takes = (scenario.version_seconds / speed, scenario.merge_seconds, scenario.store_seconds)
+        made.append(Lab(samples, optimum, *takes))
     return made
 
 

@@ -152,6 +152,8 @@ class Scenario:
     version_seconds: float = 20.0  # to train one version, at speed 1
     speed: tuple[float, float] = (1.0, 1.0)  # of each peer, uniform between
     jitter: float = 0.05  # of one version's time
+    merge_seconds: float = 0.5
+    store_seconds: float = 0.1  # until a version is durable, and as long again until its author goes on
     links: Links = field(default_factory=Links)
     special: Mapping[int, Peer] = field(default_factory=dict)
     churn: Churn | None = None
