@@ -16,7 +16,7 @@ import tomli_w
 
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.errors import LocalError
-from braintorrent.experiments import paper
+from braintorrent.experiments import paper, paper_cell
 from braintorrent.experiments.learners import Learners, _facts
 from braintorrent.learning import open_learner
 from braintorrent.learning.baseline import train_alone
@@ -117,8 +117,8 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("paper")
     data, out = scans(root / "cubes", 12), root / "out"
     (out / "cells").mkdir(parents=True)
-    for way in paper.WAYS:
-        paper.perform(paper.Job(2, "uneven", 0, way, 2), data, out / "cells", "cpu")
+    for way in paper_cell.WAYS:
+        paper_cell.perform(paper_cell.Job(2, "uneven", 0, way, 2), data, out / "cells", "cpu")
     return data, out
 
 
@@ -127,7 +127,7 @@ def test_the_table_has_every_row_and_goes_on_where_it_was_interrupted(
 ) -> None:
     data, out = cells
     made = {path.name: path.read_bytes() for path in (out / "cells").iterdir()}
-    assert len(made) == len(paper.WAYS)
+    assert len(made) == len(paper_cell.WAYS)
     (out / "cells" / "uneven-2-labs-seed-0-fedavg.json").unlink()
     call = [str(data), str(out), "--seeds", "0", "--splits", "uneven", "--device", "cpu", "--workers", "1"]
     with pytest.raises(SystemExit, match=r"uneven-9-labs-seed-0-local: .* too few for 9 labs"):
@@ -151,11 +151,11 @@ def test_the_table_has_every_row_and_goes_on_where_it_was_interrupted(
 
 
 def test_a_lab_trains_as_it_would_by_itself(cells: tuple[Path, Path], tmp_path: Path) -> None:
-    job = paper.Job(2, "even", 0, "peers", 2)
-    folders = paper._lay_out(job, cells[0], tmp_path / "labs", "cpu")
-    alone = paper._open(folders[1])
+    job = paper_cell.Job(2, "even", 0, "peers", 2)
+    folders = paper_cell._lay_out(job, cells[0], tmp_path / "labs", "cpu")
+    alone = paper_cell._open(folders[1])
     train_alone(alone, 2)
-    with Learners(folders, paper.setting(2, 2), 0) as learning:
+    with Learners(folders, paper_cell.setting(2, 2), 0) as learning:
         first, _ = learning.train(1, learning.start, 0, Random())()
         second, score = learning.train(1, first, 1, Random())()
         assert repr(second) == alone.weights().digest
