@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from braintorrent.errors import Gone, Refused, RemoteError
+from braintorrent.errors import Gone, Refused, RemoteError, Unreachable
 from braintorrent.protocol import effects as want
 from braintorrent.protocol.machine import PeerMachine
 from braintorrent.protocol.messages import Announcement, TellMessage, common
@@ -124,7 +124,7 @@ class Peer:
         """Serve an ask, and the bytes of the answer. The hello before a first ask says where the sender is."""
         machine = self.machine
         if machine is None or self._paused is not None:
-            return None
+            return self._nobody()
         if common(self.protocols, self.world.peers[sender].protocols) is None:
             return Refused(f"{self.name} speaks other protocols", reason="protocol"), sizes.REFUSAL
         contact = machine.contacts.of.get(sender)
@@ -140,11 +140,15 @@ class Peer:
     def serve(self, content: str) -> tuple[Any, float] | None:
         """Serve a model and its record, and their bytes."""
         if self.machine is None or self._paused is not None:
-            return None
+            return self._nobody()
         blob = self.disk.blobs.get(content)
         if blob is None:
             return Gone(f"{self.name} has no {content[:8]}"), sizes.REFUSAL
         return blob, sizes.model(self.world.scenario.model_bytes)
+
+    def _nobody(self) -> tuple[RemoteError, float] | None:
+        """No answer of a process that is paused; of one that is gone its machine says so at once."""
+        return (Unreachable(f"nobody listens at {self.name}"), 0.0) if self.machine is None else None
 
     # ------------------------------------------------------------- the machine
 
