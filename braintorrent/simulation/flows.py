@@ -118,4 +118,5 @@ class Flows:
             del way.flows[flow]
             way.used = way.used - flow.rate if way.flows else 0.0
         for way in (flow.up, flow.down):
-            self._share(way)
+            if way.flows:
+                self._share(way)
