@@ -129,6 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         kept(jobs, cells)
         troubles = make(jobs, given.data, cells, given.device, given.workers, console.print)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is there is shown all the same
         troubles = ["interrupted; the same command goes on with what is missing"]
     except LocalError as error:
         sys.exit(f"{parser.prog}: {error}")
