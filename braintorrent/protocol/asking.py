@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from braintorrent.protocol.judging import may_fetch
 from braintorrent.protocol.messages import MAX_HOLDS, MAX_TOLD, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.steps import Step
+from braintorrent.protocol.version import NOTHING
 
 if TYPE_CHECKING:
     from braintorrent.protocol.machine import PeerMachine
@@ -20,26 +21,27 @@ def ask_message(machine: PeerMachine, peer: str) -> AskMessage:
     buckets = machine.table.buckets
     bucket = (machine.asks % buckets.count, buckets.count)
     machine.asks += 1
-    holds = machine.table.holds([peer])
-    holds.update(machine.table.holds(islice(buckets.inside(bucket), MAX_HOLDS - 1)))
+    holds = machine.table.holds(chain([peer], islice(buckets.inside(bucket), MAX_HOLDS - 1)))
     return AskMessage(machine.newest, holds, bucket, machine.phase, machine.notices.digest)
 
 
 def tell(machine: PeerMachine, message: AskMessage, sender: str, now: float) -> TellMessage:
     """The answer: at most MAX_TOLD announcements newer than what the asker holds, my own first."""
     told: list[Announcement] = []
-    if machine.newest is not None and _newer(machine.newest, message):
+    if machine.newest is not None and machine.newest.version > message.holds.get(machine.me, NOTHING):
         told.append(machine.newest)
     entries = machine.table.entries
     # Its own past, in any bucket: a peer that lost its disk learns which version numbers are taken.
     past = entries[sender].held if sender in entries else None
     if past is not None and (message.newest is None or past.version > message.newest.version):
         told.append(past)
+    holds = message.holds
     others = [
         held
         for author in machine.table.buckets.inside(message.bucket)
-        if (held := entries[author].held) is not None and author != sender and _newer(held, message)
-    ]
+        if (held := entries[author].held) is not None and author != sender
+        and held.version > holds.get(author, NOTHING)
+    ]  # fmt: skip
     room = MAX_TOLD - len(told)
     told.extend(others if len(others) <= room else machine.rng.sample(others, room))
     notices = machine.notices.drawn(machine.rng) if message.notices != machine.notices.digest else ()
@@ -47,11 +49,6 @@ def tell(machine: PeerMachine, message: AskMessage, sender: str, now: float) -> 
         tuple(told), machine.phase, _settled(machine, message, sender), _addresses(machine, sender),
         _wants(machine, sender, now), notices,
     )  # fmt: skip
-
-
-def _newer(announcement: Announcement, message: AskMessage) -> bool:
-    held = message.holds.get(announcement.author)
-    return held is None or announcement.version > held
 
 
 def _wants(machine: PeerMachine, sender: str, now: float) -> tuple[str, ...]:
@@ -76,6 +73,10 @@ def _settled(machine: PeerMachine, message: AskMessage, sender: str) -> bool:
 
 def _addresses(machine: PeerMachine, sender: str) -> dict[str, tuple[str, ...]]:
     """Where I reached others: only addresses that answered me, so a rumour does not travel."""
-    contacts = machine.contacts
-    reached = (p for p in contacts.some(2 * ADDRESSES_TOLD) if p != sender and contacts.of[p].works)
-    return {p: contacts.of[p].addresses[:1] for p in islice(reached, ADDRESSES_TOLD)}
+    of, told = machine.contacts.of, {}
+    for peer in machine.contacts.some(2 * ADDRESSES_TOLD):
+        if peer != sender and of[peer].works:
+            told[peer] = of[peer].addresses[:1]
+            if len(told) == ADDRESSES_TOLD:
+                break
+    return told

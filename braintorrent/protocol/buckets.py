@@ -27,6 +27,7 @@ class Buckets:
 
     def __init__(self) -> None:
         self._split: list[dict[str, None]] = [{}]  # as sets, in an order that does not hang on hashing
+        self._room = FULL  # for so many known
 
     @property
     def count(self) -> int:
@@ -35,9 +36,9 @@ class Buckets:
 
     def know(self, authors: int) -> None:
         """So many are known. Buckets are split as they become more, and not joined again."""
-        while authors > FULL * self.count:
+        while authors > self._room:
             held = list(chain.from_iterable(self._split))
-            self._split = [{} for _ in range(2 * self.count)]
+            self._split, self._room = [{} for _ in range(2 * self.count)], 2 * self._room
             for author in held:
                 self.add(author)
 

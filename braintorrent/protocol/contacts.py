@@ -246,7 +246,9 @@ class Contacts:
 
 def drawn(names: list[str], rng: Random) -> Iterator[str]:
     """The names in random order, drawn only as far as needed: Fisher-Yates, which leaves the list in another order."""
-    for index in range(len(names)):
-        other = index + int(rng.random() * (len(names) - index))
+    left, random = len(names), rng.random
+    for index in range(left):
+        other = index + int(random() * left)
+        left -= 1
         names[index], names[other] = names[other], names[index]
         yield names[index]

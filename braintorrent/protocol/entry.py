@@ -61,7 +61,8 @@ class Entry:
 
     def spoiled(self, incarnation: int) -> bool:
         """Whether nothing of this life of the author is believed."""
-        return incarnation in self.quarantined or len(self.quarantined) >= MAX_QUARANTINED
+        spoiled = self.quarantined
+        return bool(spoiled) and (incarnation in spoiled or len(spoiled) >= MAX_QUARANTINED)
 
     def recall(self, version: Version) -> Announcement | None:
         """What was announced as this version, if it is remembered."""

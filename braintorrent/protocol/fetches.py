@@ -37,6 +37,7 @@ class Fetches:
         self.flying: dict[str, Announcement] = {}  # author -> what is being fetched of it
         self.avoid: dict[tuple[str, str], Avoided] = {}  # (content digest, source)
         self.paused_until = -NEVER  # this disk is full
+        self._soonest = NEVER  # when a source is next tried again; in the past: look it up
 
     def start(self, now: float, *, everyone: bool = False) -> Iterator[Fetch]:
         """Begin what may begin: one fetch per author, `max_fetches` at once, `max_merge` models in hand.
@@ -47,7 +48,8 @@ class Fetches:
         if not self.table.offered or lines <= 0 or now < self.paused_until:
             return
         room = self._room(everyone)
-        for author in self._by_lot(now, self._allowed(room)):
+        allowed = self._allowed(room)
+        for author in self._by_lot(now, allowed) if allowed else ():
             takes = author not in self.table.fresh
             choice = self._choice(author, now) if room > 0 or not takes else None
             if choice is None:
@@ -86,8 +88,6 @@ class Fetches:
         What others tell of may be long superseded: merging that, a federation of many labs with little room each
         would learn of itself by its past.
         """
-        if not allowed:
-            return
         since = now - self.policy.ask_every
         lately = [*takewhile(lambda author: self._heard(author) >= since, reversed(self.table.said))]
         yield from drawn([author for author in lately if author not in self.flying], self.rng)
@@ -141,11 +141,13 @@ class Fetches:
         self.avoid = {k: a for k, a in self.avoid.items() if now < a.until + self.policy.max_backoff}
         failures = self.avoid.get((announcement.content, source), NOT_AVOIDED).failures + 1
         self.avoid[announcement.content, source] = Avoided(failures, now + self.policy.backoff(failures))
+        self._soonest = -NEVER
 
     def gave_way(self, announcement: Announcement, source: str, now: float) -> None:
         """That source gives the bytes, but slowly, while others waited: they come first."""
         before = self.avoid.get((announcement.content, source), NOT_AVOIDED)
         self.avoid[announcement.content, source] = replace(before, until=now + BEHIND)
+        self._soonest = -NEVER
 
     def waiting(self, now: float) -> bool:
         """Whether some author's fetch could begin, were there fewer in flight."""
@@ -157,9 +159,9 @@ class Fetches:
         """When something held back may begin."""
         if now < self.paused_until:
             return self.paused_until
-        if not self.table.offered:
-            return NEVER
-        return min((a.until for a in self.avoid.values() if a.until > now), default=NEVER)
+        if self._soonest <= now:
+            self._soonest = min((a.until for a in self.avoid.values() if a.until > now), default=NEVER)
+        return self._soonest if self.table.offered else NEVER
 
     def coming(self, now: float, *, everyone: bool = False) -> bool:
         """Whether a fetch is in flight or could begin."""

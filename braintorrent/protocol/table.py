@@ -41,6 +41,8 @@ class Table:
         self.fresh: dict[str, None] = {}
         for author, entry in self.entries.items():
             self._index(author, entry)
+            if entry.held is not None:
+                self.buckets.add(author)
 
     def entry(self, author: str) -> Entry:
         """The author's line, made if absent."""
@@ -69,10 +71,11 @@ class Table:
         if not entry.offers:
             self.said.pop(author, None)
         _file(self.fresh, author, entry.held is not None and entry.held.version > entry.considered)
-        if entry.held is None:
-            self.buckets.remove(author)
-        else:
-            self.buckets.add(author)
+
+    def _let_go(self, author: str, entry: Entry) -> None:
+        """Nothing of the author is held."""
+        entry.held = None
+        self.buckets.remove(author)
 
     def note(self, announcement: Announcement, source: str) -> Equivocation | None:
         """`source` offers this version. Equivocation if it contradicts what was seen of the same version."""
@@ -106,6 +109,7 @@ class Table:
         if not entry.lacks(announcement.version):
             return announcement
         before, entry.held = entry.held, announcement
+        self.buckets.add(announcement.author)
         entry.outdate(announcement.version)
         entry.remember(announcement)
         self._index(announcement.author, entry)
@@ -142,7 +146,7 @@ class Table:
         entry.refused = remembering(entry.refused, version, reason, MAX_REFUSED)
         entry.keep(lambda offered: offered != version)
         if entry.held is not None and entry.held.version == version:
-            entry.held = None
+            self._let_go(announcement.author, entry)
         self._index(announcement.author, entry)
 
     def lose(self, announcement: Announcement) -> bool:
@@ -150,7 +154,7 @@ class Table:
         entry = self.entries.get(announcement.author)
         if entry is None or entry.held != announcement:
             return False
-        entry.held = None
+        self._let_go(announcement.author, entry)
         self._index(announcement.author, entry)
         return True
 
@@ -160,7 +164,7 @@ class Table:
         entry.given_up = max(entry.given_up, version)
         entry.outdate(version)
         if entry.held == announcement:
-            entry.held = None
+            self._let_go(announcement.author, entry)
         self._index(announcement.author, entry)
 
     def want_all(self) -> None:
@@ -186,7 +190,7 @@ class Table:
         entry.quarantined |= {incarnation}
         entry.keep(entry.usable)
         if held is not None and not entry.usable(held.version):
-            entry.held = None
+            self._let_go(author, entry)
         self._index(author, entry)
         return held if entry.held is None else None
 

@@ -81,7 +81,7 @@ class Flows:
     def _share(self, way: Way) -> None:
         """Equal shares on one way; what a flow cannot use, since its other way is full, is left to the rest."""
         free, waiting = way.rate, len(way.flows)
-        for flow in sorted(way.flows, key=lambda flow: flow.most(way)):
+        for flow in sorted(way.flows, key=lambda flow: flow.most(way)) if waiting > 1 else way.flows:
             rate = min(flow.most(way), free / waiting)
             free, waiting = free - rate, waiting - 1
             self._pace(flow, rate)

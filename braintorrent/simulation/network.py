@@ -83,8 +83,10 @@ def _seconds(source: Line, target: Line, share: float) -> float:
 
     That is one place: what has passed it comes no faster than the rest of the way takes it.
     """
-    low, high = max(source.links.latency, target.links.latency, key=lambda bounds: bounds[1])
-    queued = max(source.links.queue * source.up.busy, target.links.queue * target.down.busy)
+    here, there = source.links, target.links
+    low, high = here.latency if here.latency[1] >= there.latency[1] else there.latency
+    narrow = here.queue or there.queue
+    queued = max(here.queue * source.up.busy, there.queue * target.down.busy) if narrow else 0.0
     return queued + low + (high - low) * share
 
 

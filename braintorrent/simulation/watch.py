@@ -7,7 +7,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from braintorrent.protocol.messages import Announcement
-from braintorrent.protocol.version import Version
+from braintorrent.protocol.version import NOTHING, Version
 from braintorrent.simulation.learner import Blob
 from braintorrent.simulation.run import Series, Spread
 
@@ -154,18 +154,16 @@ class Watch:
 
     def versions_lost(self) -> int:
         """Newest versions that another held, or that their author came back with, and that are on no disk now."""
+        on_disk: dict[str, Version] = {}
+        for disk in (peer.disk for peer in self.world.peers.values()):
+            for announcement in (disk.newest, *(entry.held for entry in disk.entries.values())):
+                if announcement is not None and announcement.version > on_disk.get(announcement.author, NOTHING):
+                    on_disk[announcement.author] = announcement.version
         return sum(
-            max(self.given.get(author, (0, 0)), self.kept.get(author, (0, 0))) >= newest.version
-            and not any(self._has(peer, newest) for peer in self.world.peers.values())
+            max(self.given.get(author, NOTHING), self.kept.get(author, NOTHING)) >= newest.version
+            and on_disk.get(author, NOTHING) < newest.version
             for author, newest in self.last.items()
         )  # fmt: skip
-
-    @staticmethod
-    def _has(peer: Peer, announcement: Announcement) -> bool:
-        if peer.name == announcement.author:
-            return peer.disk.newest == announcement
-        entry = peer.disk.entries.get(announcement.author)
-        return entry is not None and entry.held is not None and entry.held.version >= announcement.version
 
     def spreads(self) -> list[Spread]:
         """How far each followed publish came."""
