@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -18,6 +19,7 @@ from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.errors import LocalError
 from braintorrent.experiments import paper, paper_cell
 from braintorrent.experiments.learners import Learners, _facts
+from braintorrent.experiments.scenes import play
 from braintorrent.learning import open_learner
 from braintorrent.learning.baseline import train_alone
 from braintorrent.learning.opening import read_weights
@@ -160,3 +162,12 @@ def test_a_lab_trains_as_it_would_by_itself(cells: tuple[Path, Path], tmp_path: 
         second, score = learning.train(1, first, 1, Random())()
         assert repr(second) == alone.weights().digest
         assert score == alone.evaluate()["dice"]
+
+
+def test_a_scenario_learns_from_scans_in_virtual_time(tmp_path: Path) -> None:
+    story = replace(STORY, peers=2, seconds=16.0, within=1.0, churn=None, attackers=())
+    run = play(story, 0, data=scans(tmp_path / "cubes", 8))
+    assert run["figures"]["distance_to_optimum"] is None
+    assert 0 < run["figures"]["mean_score"] < 1
+    assert run["figures"]["versions_published"] == 4
+    assert run["scenario"]["model_bytes"] > 50_000  # of the network, so that it takes its time on the lines
