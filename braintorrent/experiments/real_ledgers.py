@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ class Story:
 
     me: peer id, "" before the first start; lives: their starts; arrived: version -> since when it was whole here, own
     ones too; held: those whose weights lie here now; traffic: peer -> bytes (received, sent); trusts: peer ids;
-    trained: own version -> seconds of training.
+    trained: own version -> seconds of training; finished: when it published its final one, inf if it has not.
     """
 
     me: str
@@ -36,6 +37,7 @@ class Story:
     traffic: Mapping[str, tuple[int, int]]
     trusts: frozenset[str]
     trained: Mapping[Version, float] = field(default_factory=dict)
+    finished: float = math.inf
 
     @property
     def own(self) -> list[tuple[Version, float]]:
@@ -75,14 +77,16 @@ def read(folder: Path) -> Story:
         if ledger is None:
             return EMPTY
         lives = list(ledger.chain("life"))
-        arrivals, own = ledger.arrivals(), ledger.own()
-        merges, traffic = tuple(ledger.merges()), ledger.traffic()
+        arrivals, merges, traffic = ledger.arrivals(), tuple(ledger.merges()), ledger.traffic()
+    me = lives[-1].author if lives else ""
+    own = [(a, unix) for a, unix in arrivals if a.author == me]
     return Story(
-        lives[-1].author if lives else "",
+        me,
         tuple(life.unix_ms / 1000 for life in lives),
         {(a.author, a.version): unix for a, unix in arrivals},
         frozenset((a.author, a.version) for a, _ in arrivals if (state.blobs / a.content).exists()),
-        merges, traffic, Roster(state.roster).ids, {a.version: a.seconds for a in own},
+        merges, traffic, Roster(state.roster).ids, {a.version: a.seconds for a, _ in own},
+        max((unix for a, unix in own if a.final), default=math.inf),
     )  # fmt: skip
 
 
@@ -107,10 +111,10 @@ def lost(stories: Mapping[str, Story], wiped: Iterable[Story] = ()) -> list[Key]
 def longest_wait(story: Story, ends: Iterable[float]) -> float:
     """Seconds from a start or publication of this lab to its next publication, or to where its life ended, at most.
 
-    ends: of its processes.
+    ends: of its processes. Who has published its final version waits for the others, which is of no account.
     """
     begun = [*story.lives, *(unix for _, unix in story.own)]
-    moments = sorted([*((unix, True) for unix in begun), *((unix, False) for unix in ends)])
+    moments = sorted([*((unix, unix < story.finished) for unix in begun), *((unix, False) for unix in ends)])
     return max((after - before for (before, alive), (after, _) in itertools.pairwise(moments) if alive), default=0.0)
 
 
