@@ -19,11 +19,6 @@ class Way:
     flows: dict[Flow, None] = field(default_factory=dict)  # as a set, in an order that does not hang on hashing
 
     @property
-    def spare(self) -> float:
-        """Bytes per second that nobody uses."""
-        return max(0.0, self.rate - self.used)
-
-    @property
     def busy(self) -> bool:
         """Whether its flows take all that it has."""
         return bool(self.flows) and self.used >= 0.999 * self.rate
@@ -46,8 +41,10 @@ class Flow:
     wakes: float = NEVER  # when the clock next looks at it
 
     def most(self, way: Way) -> float:
-        """Its rate, were it alone on one of its ways."""
-        return self.rate + (self.down if way is self.up else self.up).spare
+        """Its rate, were `way` its own: its other way's spare is all that it can have more."""
+        other = self.down if way is self.up else self.up
+        spare = other.rate - other.used
+        return self.rate + spare if spare > 0.0 else self.rate
 
 
 class Flows:
@@ -65,11 +62,12 @@ class Flows:
         """Send `size` bytes over two ways, not both of them unlimited."""
         flow = Flow(up, down, size, through, cut, self.clock.now)
         up.flows[flow] = down.flows[flow] = None
-        most = min(up.rate / len(up.flows), down.rate)
-        self._pace(flow, most)
-        if len(up.flows) > 1 or len(down.flows) > 1:
-            for way in (up, down, up):  # what it does not get of the second it leaves to others on the first
-                self._share(way)
+        shared = [way for way in (up, down) if len(way.flows) > 1]
+        if len(shared) == 2:  # an equal share of the first; of what it does not get of the second, others have some
+            self._pace(flow, min(up.rate / len(up.flows), down.rate))
+            shared.append(up)
+        for way in shared or (up,):
+            self._share(way)
         return flow
 
     def cut(self, flow: Flow) -> None:
@@ -81,7 +79,7 @@ class Flows:
     def _share(self, way: Way) -> None:
         """Equal shares on one way; what a flow cannot use, since its other way is full, is left to the rest."""
         free, waiting = way.rate, len(way.flows)
-        for flow in sorted(way.flows, key=lambda flow: flow.most(way)) if waiting > 1 else way.flows:
+        for flow in sorted(way.flows, key=lambda flow: flow.most(way)) if waiting > 1 else list(way.flows):
             rate = min(flow.most(way), free / waiting)
             free, waiting = free - rate, waiting - 1
             self._pace(flow, rate)
