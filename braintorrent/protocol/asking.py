@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from braintorrent.protocol.judging import may_fetch
@@ -21,7 +21,10 @@ def ask_message(machine: PeerMachine, peer: str) -> AskMessage:
     buckets = machine.table.buckets
     bucket = (machine.asks % buckets.count, buckets.count)
     machine.asks += 1
-    holds = machine.table.holds(chain([peer], islice(buckets.inside(bucket), MAX_HOLDS - 1)))
+    holds = dict(islice(buckets.inside(bucket).items(), MAX_HOLDS - 1))
+    line = machine.table.entries.get(peer)
+    if line is not None and line.held is not None:
+        holds[peer] = line.held.version
     return AskMessage(machine.newest, holds, bucket, machine.phase, machine.notices.digest)
 
 
@@ -38,10 +41,9 @@ def tell(machine: PeerMachine, message: AskMessage, sender: str, now: float) -> 
     holds = message.holds
     others = [
         held
-        for author in machine.table.buckets.inside(message.bucket)
-        if (held := entries[author].held) is not None and author != sender
-        and held.version > holds.get(author, NOTHING)
-    ]  # fmt: skip
+        for author, version in machine.table.buckets.inside(message.bucket).items()
+        if version > holds.get(author, NOTHING) and author != sender and (held := entries[author].held) is not None
+    ]
     room = MAX_TOLD - len(told)
     told.extend(others if len(others) <= room else machine.rng.sample(others, room))
     notices = machine.notices.drawn(machine.rng) if message.notices != machine.notices.digest else ()

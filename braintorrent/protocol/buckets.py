@@ -1,16 +1,15 @@
 """Authors by hash, so that in a large federation one Ask speaks of a part of them, and its answer of the same part.
 
-How many are known says into how many buckets; what is filed are those of whom something is held, since only of them
-asks and answers speak.
+How many are known says into how many buckets; what is filed is what is held of whom, since only of that asks and
+answers speak.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain
 from zlib import crc32
 
 from braintorrent.protocol.messages import MAX_HOLDS
+from braintorrent.protocol.version import Version
 
 Bucket = tuple[int, int]  # (index, count)
 FULL = MAX_HOLDS // 2  # authors per bucket on average, so that an uneven bucket still fits
@@ -23,10 +22,10 @@ def in_bucket(author: str, bucket: Bucket) -> bool:
 
 
 class Buckets:
-    """Authors of whom something is held, in the least power of two of buckets that would hold all who are known."""
+    """The newest version held of each author, in the least power of two of buckets that would hold all known ones."""
 
     def __init__(self) -> None:
-        self._split: list[dict[str, None]] = [{}]  # as sets, in an order that does not hang on hashing
+        self._split: list[dict[str, Version]] = [{}]
         self._room = FULL  # for so many known
 
     @property
@@ -37,25 +36,28 @@ class Buckets:
     def know(self, authors: int) -> None:
         """So many are known. Buckets are split as they become more, and not joined again."""
         while authors > self._room:
-            held = list(chain.from_iterable(self._split))
+            held = self.inside((0, 1))
             self._split, self._room = [{} for _ in range(2 * self.count)], 2 * self._room
-            for author in held:
-                self.add(author)
+            for author, version in held.items():
+                self.add(author, version)
 
-    def add(self, author: str) -> None:
-        """Something of the author is held."""
-        self._split[crc32(author.encode()) % self.count][author] = None
+    def add(self, author: str, version: Version) -> None:
+        """This is held of the author, and nothing newer."""
+        self._split[crc32(author.encode()) % self.count][author] = version
 
     def remove(self, author: str) -> None:
         """Nothing of the author is held, any more or as before."""
         self._split[crc32(author.encode()) % self.count].pop(author, None)
 
-    def inside(self, bucket: Bucket) -> Iterator[str]:
-        """The authors in `bucket`, which may be of another peer's count; none if there is no such bucket."""
+    def inside(self, bucket: Bucket) -> dict[str, Version]:
+        """What is held of authors in `bucket`, which may be of another peer's count; nothing if there is none such."""
         index, count = bucket
         if not 0 <= index < count:
-            return iter(())
+            return {}
         if self.count % count == 0:
-            return chain.from_iterable(self._split[index::count])
-        near = self._split[index % self.count] if count % self.count == 0 else chain.from_iterable(self._split)
-        return (author for author in near if in_bucket(author, bucket))
+            found: dict[str, Version] = {}
+            for near in self._split[index::count]:
+                found.update(near)
+            return found
+        near = self._split[index % self.count] if count % self.count == 0 else self.inside((0, 1))
+        return {author: version for author, version in near.items() if in_bucket(author, bucket)}

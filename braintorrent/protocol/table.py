@@ -42,7 +42,7 @@ class Table:
         for author, entry in self.entries.items():
             self._index(author, entry)
             if entry.held is not None:
-                self.buckets.add(author)
+                self.buckets.add(author, entry.held.version)
 
     def entry(self, author: str) -> Entry:
         """The author's line, made if absent."""
@@ -109,7 +109,7 @@ class Table:
         if not entry.lacks(announcement.version):
             return announcement
         before, entry.held = entry.held, announcement
-        self.buckets.add(announcement.author)
+        self.buckets.add(announcement.author, announcement.version)
         entry.outdate(announcement.version)
         entry.remember(announcement)
         self._index(announcement.author, entry)
@@ -227,14 +227,6 @@ class Table:
 
     def _again(self, announcement: Announcement) -> bool:
         return announcement.version > self.entries[announcement.author].worse
-
-    def holds(self, authors: Iterable[str]) -> dict[str, Version]:
-        """What an Ask says about these authors."""
-        lines = self.entries
-        return {
-            author: held.version
-            for author in authors if (line := lines.get(author)) is not None and (held := line.held) is not None
-        }  # fmt: skip
 
 
 def _file(index: dict[str, None], author: str, belongs: bool) -> None:

@@ -25,7 +25,7 @@ def filed(names: list[str]) -> Buckets:
     buckets = Buckets()
     for known, author in enumerate(names, start=1):
         buckets.know(known)
-        buckets.add(author)
+        buckets.add(author, Version(1, known))
     return buckets
 
 
