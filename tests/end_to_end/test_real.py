@@ -186,7 +186,7 @@ def test_labs_are_killed_lose_disks_leave_and_nothing_is_lost(tmp_path):
     assert min(run.versions) >= 2
     assert any(spread.influence[2] is not None for spread in run.spreads)
     per_version = run.figures["bytes_per_peer_per_version"]
-    assert 40_000 < per_version < 4 * 40_000, "each goes to two others, if they are there"
+    assert 20_000 < per_version < 4 * 40_000, "each goes to two others, if they are there"
     assert run.available[2] < run.available[0] < 1
     assert all(map(any, run.merged)), "each merges others"
     assert all(map(any, zip(*run.merged, strict=True))), "and is merged by others"
