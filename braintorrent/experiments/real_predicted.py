@@ -26,11 +26,12 @@ from braintorrent.simulation.run import Run
 from braintorrent.simulation.running import run
 from braintorrent.simulation.scenario import Happening, Links, Quadratic, Scenario
 
-LABS, SECONDS, VERSION, MODEL, LINE = 6, 120.0, 10.0, 200_000, 250_000.0
-KILLS, AWAY = range(20, 100, 10), 3.0
+LABS, SECONDS, VERSION, MODEL, LINE = 6, 150.0, 10.0, 200_000, 250_000.0
+KILLS, AWAY = range(20, 140, 15), 3.0  # not in step with the versions, else one moment decides all
 PACE = Policy(ask_every=3.0, ask_deadline=5.0, alone_after=5.0)
 WITHIN = 0.25  # of the real figure
 MERGE, STORE = 0.05, 0.02  # seconds that the stand-in takes, and this disk
+JITTER = 0.01  # of a version's time, in processes that sleep it
 SETTLED = 0.7  # share of the run: a later version may not come to all before the end
 
 
@@ -38,7 +39,7 @@ def scenarios() -> list[Scenario]:
     """Both, on lines of which the bandwidth matters and the latency does not."""
     steady = Scenario(
         "steady", "", LABS, SECONDS, PACE, VERSION, model_bytes=MODEL, within=VERSION,
-        links=Links((0.0, 0.001), LINE, LINE, queue=QUEUE), learner=Quadratic(), jitter=0.0,
+        links=Links((0.0, 0.001), LINE, LINE, queue=QUEUE), learner=Quadratic(), jitter=JITTER,
         merge_seconds=MERGE, store_seconds=STORE,
     )  # fmt: skip
     kills = tuple(Happening(float(at), "kill", 1 / LABS, until=at + AWAY) for at in KILLS)
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m braintorrent.experiments.real_predicted", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("out", type=Path, help="where the labs' folders and predicted.json go")
-    parser.add_argument("--seeds", default="0,1", help="each plays both scenarios, which takes four minutes")
+    parser.add_argument("--seeds", default="0,1", help="each plays both scenarios, which takes five minutes")
     given = parser.parse_args(argv)
     rows = [told(scenario, given.out, seed) for seed in map(int, given.seeds.split(",")) for scenario in scenarios()]
     (given.out / "predicted.json").write_text(json.dumps(rows, indent=1) + "\n")
