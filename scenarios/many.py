@@ -12,7 +12,7 @@ PEERS = 1000
 SECONDS = 3600.0
 ROUND = 300.0  # seconds between asks, and to train a version
 CHURN = Churn(session=Exponential(3600.0 / 0.3), absence=Exponential(600.0))
-PACE = Policy(ask_every=ROUND, fanout=3, max_merge=8, alone_after=ROUND)
+PACE = Policy(ask_every=ROUND, fanout=3, max_merge=4, alone_after=ROUND)
 
 
 def scenario(peers: int = PEERS) -> Scenario:
