@@ -5,8 +5,9 @@ and with nothing that befalls anybody. In both each lab trains so many versions,
 time, so that a lab which was killed has learned as much as one that was not. Then each lab's final model is measured on
 its own test cases, which are the same in both. A run that OUT already holds is not played again.
 
-    restart    seconds from the start of a process until its lab began a new life
-    held up    seconds from the begin of a life, or a publication, until a lab had merged and went on to train
+    restart       seconds from the start of a process until its lab began a new life, at most
+    held up       seconds from the begin of a life, or a publication, until a lab had merged and trained on, at most
+    mean, worst   scores of the labs' final models; difference: of the means, against the quiet run
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from braintorrent.errors import BrainTorrentError
 from braintorrent.experiments.labs import lab_names
 from braintorrent.experiments.real import run_real
 from braintorrent.experiments.scenes import Script
+from braintorrent.node.tables import console
 from braintorrent.protocol.policy import StopRule
 from braintorrent.simulation.scenario import Scenario
 from braintorrent.workbench.evaluating import evaluate
@@ -76,9 +77,10 @@ def measure(
     for seed in seeds:
         both: dict[str, Found] = {}
         for name, scenario_ in pair(scenario, versions).items():
-            kept = out / f"{name}-seed-{seed}.json"
+            folder = out / f"{name}-{versions}-versions-seed-{seed}"
+            kept = folder.with_suffix(".json")
             if not kept.exists():
-                kept.write_text(json.dumps(play(scenario_, out / f"{name}-seed-{seed}", seed, data), indent=1) + "\n")
+                kept.write_text(json.dumps(play(scenario_, folder, seed, data), indent=1) + "\n")
             both[name] = json.loads(kept.read_text())
             say(f"seed {seed}, {name}: {mean(both[name]['scores'].values()):.3f}")
         found.append(both)
@@ -87,19 +89,17 @@ def measure(
 
 def table(found: Sequence[Mapping[str, Found]], ask_every: float) -> Table:
     """One row a run; red where a version is lost, a lab was held up longer than it asks, or the score differs."""
-    shown = Table("seed", "run", "happened", "versions", "lost", "restart at most", "held up at most", "mean score",
-                  "worst lab", "against quiet")  # fmt: skip
+    shown = Table("seed", "run", "kills", "versions", "lost", "restart", "held up", "mean", "worst lab", "difference")
     for both in found:
         for name, run in both.items():
             figures, scores = run["figures"], run["scores"].values()
             cost = mean(scores) - mean(both["quiet"]["scores"].values())
             good = not figures["versions_lost"] and figures["held_up"] <= ask_every + MERGING and abs(cost) <= WITHIN
-            deeds = [what.split()[0] for _, what in run["happened"]]
+            kills = sum(what.startswith("kill") for _, what in run["happened"])
             shown.add_row(
-                str(run["seed"]), name, f"{deeds.count('kill')} kills" if "kill" in deeds else "nothing",
-                str(sum(run["versions"])), str(figures["versions_lost"]), f"{figures['longest_boot_seconds']:.1f} s",
-                f"{figures['held_up']:.1f} s", f"{mean(scores):.3f}", f"{min(scores):.3f}", f"{cost:+.3f}",
-                style=None if good else "red",
+                str(run["seed"]), name, str(kills), str(sum(run["versions"])), str(figures["versions_lost"]),
+                f"{figures['longest_boot_seconds']:.1f} s", f"{figures['held_up']:.1f} s", f"{mean(scores):.3f}",
+                f"{min(scores):.3f}", f"{cost:+.3f}", style=None if good else "red",
             )  # fmt: skip
     return shown
 
@@ -113,11 +113,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--script", type=Path, default=Path("scenarios/kill_and_return.py"), help="the scenario")
     parser.add_argument("--seeds", type=_numbers, default=[0, 1], help="such as 0,1")
     parser.add_argument("--versions", type=int, default=VERSIONS, help="of each lab")
-    given, console = parser.parse_args(argv), Console()
+    given = parser.parse_args(argv)
     scenario = Script.read(given.script).build()
     given.out.mkdir(parents=True, exist_ok=True)
-    found = measure(scenario, given.out, given.seeds, given.versions, given.data, lambda text: console.print(text))
-    console.print(table(found, scenario.policy.ask_every))
+    found = measure(scenario, given.out, given.seeds, given.versions, given.data, console().print)
+    console().print(table(found, scenario.policy.ask_every))
 
 
 def _numbers(text: str) -> list[int]:
