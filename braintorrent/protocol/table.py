@@ -4,8 +4,8 @@ Invariants, for each author:
     offers are newer than held; held is never older than merged
     a refused version is never wanted, and never a candidate
     a quarantined incarnation is never wanted, a candidate, or told to others
-    `offered` and `fresh` name exactly the authors with offers, and those with a candidate: events are
-    frequent and authors many, so nothing that happens at every event may look at every line
+    `offered` and `fresh` name exactly the authors with offers, and those with a candidate, `buckets` what is
+    held: events are frequent and authors many, so nothing that happens at every event may look at every line
 """
 
 from __future__ import annotations
