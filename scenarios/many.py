@@ -1,7 +1,8 @@
 """Many: the cost of a lab stays flat as the federation grows, and what one lab learns is in everyone's model after
-some multiple of log N rounds. Each lab asks three others at random; 30 % of the labs go away in an hour.
+some multiple of log N rounds. Each lab asks three others at random and merges four; 30 % of them go away in an hour.
 
     for n in 10 100 1000 10000; do python scenarios/many.py --peers $n --json; done
+    python -m braintorrent.experiments.reach out/reach      (how soon, of ever more labs: a table and a picture)
 """
 
 from braintorrent.cli.simulating import main
