@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from braintorrent.errors import Unreachable
-from braintorrent.simulation import Clock, Line, Network
+from braintorrent.protocol.policy import Policy
+from braintorrent.simulation import Clock, Line, Network, World
 from braintorrent.simulation.flows import Flows, Way
 from braintorrent.simulation.network import FRAMES
-from braintorrent.simulation.scenario import Links
+from braintorrent.simulation.scenario import Links, Scenario
 
 
 def test_calls_are_made_in_order_of_time_and_then_of_asking() -> None:
@@ -139,6 +140,16 @@ def test_loss_is_as_given_and_each_exchange_ends_exactly_once() -> None:
     network.clock.run(10.0)
     assert len(done) == 2000
     assert 0.44 < done.count("yes") / 2000 < 0.54  # 0.7 squared
+
+
+@pytest.mark.parametrize(("fate", "said"), [("crash", "nobody listens"), ("pause", "no answer")])
+def test_a_process_that_is_gone_is_told_from_one_that_is_silent(fate: str, said: str) -> None:
+    world = World(Scenario("two", "", 2, 100.0, Policy(ask_every=5.0, ask_deadline=4.0), within=1.0), 1).run(20.0)
+    getattr(world.peers["lab00000"], fate)()
+    world.run(20.0 + 1.1 * 5.0 + 4.0)
+    machine = world.peers["lab00001"].machine
+    assert machine is not None
+    assert said in machine.contacts.of["lab00000"].problem
 
 
 # ----------------------------------------------------------------- shared lines
