@@ -59,7 +59,7 @@ def compared(run: Run) -> dict[str, float]:
     return {
         "versions": float(sum(run.versions)),
         "bytes sent": sum(run.bytes_sent),
-        "seconds until all have it": median(float("inf") if seconds is None else seconds for seconds in reached),
+        "seconds until all": median(float("inf") if seconds is None else seconds for seconds in reached),
     }
 
 
@@ -76,7 +76,7 @@ def told(scenario: Scenario, out: Path, seed: int) -> dict[str, Any]:
 
 def table(rows: Sequence[dict[str, Any]]) -> Table:
     """For people; what is further off than WITHIN in red."""
-    shown = Table("scenario", "seed", "figure", "virtual", "real", "virtual / real")
+    shown = Table("scenario", "seed", "figure", "virtual", "real", "ratio")
     for row in rows:
         for name, ratio in row["ratio"].items():
             pair = (f"{row[which][name]:,.4g}" for which in ("virtual", "real"))
