@@ -111,5 +111,7 @@ class Dispatch:
     async def _leave(self, effect: effects.Leave) -> None:
         if effect.reason == "stopped":
             await self._keep()
+        if effect.alone:
+            log.info("nobody else here holds version %d: until the next start it is on this disk only", self.context.machine.counter)
         if not self.left.done():
             self.left.set_result(effect.reason)

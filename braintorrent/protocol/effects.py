@@ -114,9 +114,10 @@ class HandOver:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """All is done: close down. `reason` is a word for people."""
+    """All is done: close down. `reason` is a word for people. alone: nobody here is known to hold the newest version."""
 
     reason: str
+    alone: bool = False
 
 
 Effect = Ask | Fetch | Push | Merge | Train | Publish | Forget | Quarantine | Heard | Halt | HandOver | Leave

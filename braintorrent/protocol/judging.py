@@ -68,11 +68,15 @@ def all_settled(machine: PeerMachine, now: float) -> bool:
 
 def handed_over(machine: PeerMachine, now: float) -> bool:
     """Whether a peer that is stopped may go: another holds its newest version, or nobody is here who could take it."""
-    if machine.newest is None:
+    if machine.newest is None or held_elsewhere(machine, now):
         return True
-    present = machine.contacts.present(now)
-    reached = (contact for peer in present if not (contact := machine.contacts.of[peer]).failures or contact.calls_only)
-    return any(peer in machine.holders for peer in present) or not any(reached)
+    present = (machine.contacts.of[peer] for peer in machine.contacts.present(now))
+    return all(contact.failures and not contact.calls_only for contact in present)
+
+
+def held_elsewhere(machine: PeerMachine, now: float) -> bool:
+    """Whether somebody present is known to hold the newest version."""
+    return any(peer in machine.holders for peer in machine.contacts.present(now))
 
 
 def _settled(machine: PeerMachine, peer: str, contact: Contact, now: float) -> bool:

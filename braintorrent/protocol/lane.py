@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from braintorrent.protocol import effects as want
 from braintorrent.protocol.contacts import NEVER
-from braintorrent.protocol.judging import all_settled, handed_over, sought
+from braintorrent.protocol.judging import all_settled, handed_over, held_elsewhere, sought
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.steps import Step
 from braintorrent.protocol.version import Version
@@ -148,7 +148,8 @@ def leave(machine: PeerMachine, now: float, reason: str) -> None:
         contact = machine.contacts.of[peer]
         if contact.addresses and contact.began < since:
             machine.ask(peer)
-    machine.emit(want.Leave(reason))
+    stopped = reason == "stopped" and machine.newest is not None
+    machine.emit(want.Leave(reason, alone=stopped and not held_elsewhere(machine, now)))
     enter(machine, Step.LEFT, now, NEVER)
 
 

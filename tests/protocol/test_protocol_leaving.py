@@ -58,7 +58,7 @@ def test_who_is_stopped_believes_an_answer_that_lacks_nothing(stopped: Callable[
     s.reply("a")
     s.wait(6.0)
     s.reply("a", settled=True)
-    assert s.left() == "stopped"
+    assert s.others[-1] == want.Leave("stopped")
 
 
 def test_nobody_is_waited_for_who_is_leaving_too_or_does_not_answer(stopped: Callable[..., Any]) -> None:
@@ -81,6 +81,7 @@ def test_who_is_stopped_waits_no_longer_than_it_says_and_looks_for_nothing(
     s.wait(3.0)
     assert s.left() == "stopped"
     assert s.now - began < 25.0
+    assert want.Leave("stopped", alone=True) in s.others
     assert s.fetches == s.work == []
 
 
