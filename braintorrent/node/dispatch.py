@@ -112,6 +112,7 @@ class Dispatch:
         if effect.reason == "stopped":
             await self._keep()
         if effect.alone:
-            log.info("nobody else here holds version %d: until the next start it is on this disk only", self.context.machine.counter)
+            version = self.context.machine.counter
+            log.info("no lab that stays is known to hold version %d: it will be told at the next start", version)
         if not self.left.done():
             self.left.set_result(effect.reason)

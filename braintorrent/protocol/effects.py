@@ -114,7 +114,7 @@ class HandOver:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """All is done: close down. `reason` is a word for people. alone: nobody here is known to hold the newest version."""
+    """All is done: close down. `reason` is a word for people. alone: nobody who stays is known to hold my newest."""
 
     reason: str
     alone: bool = False
