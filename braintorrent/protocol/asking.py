@@ -75,10 +75,5 @@ def _settled(machine: PeerMachine, message: AskMessage, sender: str) -> bool:
 
 def _addresses(machine: PeerMachine, sender: str) -> dict[str, tuple[str, ...]]:
     """Where I reached others: only addresses that answered me, so a rumour does not travel."""
-    of, told = machine.contacts.of, {}
-    for peer in machine.contacts.some(2 * ADDRESSES_TOLD):
-        if peer != sender and of[peer].works:
-            told[peer] = of[peer].addresses[:1]
-            if len(told) == ADDRESSES_TOLD:
-                break
-    return told
+    drawn = ((peer, machine.contacts.of[peer]) for peer in machine.contacts.some(ADDRESSES_TOLD))
+    return {peer: contact.addresses[:1] for peer, contact in drawn if contact.works and peer != sender}
