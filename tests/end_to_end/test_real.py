@@ -173,10 +173,10 @@ QUICK = Policy(ask_every=0.5, ask_deadline=2.0, alone_after=2.0)
 
 def test_labs_are_killed_lose_disks_leave_and_nothing_is_lost(tmp_path):
     scenario = Scenario(
-        "comings", "", peers=3, seconds=16.0, policy=QUICK, version_seconds=1.0, within=0.5, model_bytes=40_000,
+        "comings", "", peers=3, seconds=24.0, policy=QUICK, version_seconds=1.0, within=0.5, model_bytes=40_000,
         happenings=(
             Happening(6.0, "kill", (0,), until=6.5), Happening(7.0, "lose_disk", (1,), until=7.0),
-            Happening(12.0, "leave", (2,)),
+            Happening(20.0, "leave", (2,)),
         ),
     )  # fmt: skip
     shares = []
@@ -186,10 +186,9 @@ def test_labs_are_killed_lose_disks_leave_and_nothing_is_lost(tmp_path):
     assert min(run.versions) >= 2
     assert any(spread.influence[2] is not None for spread in run.spreads)
     per_version = run.figures["bytes_per_peer_per_version"]
-    assert 20_000 < per_version < 4 * 40_000, "each goes to two others, if they are there"
+    assert 40_000 < per_version < 4 * 40_000, "each goes to two others, if they are there"
     assert run.available[2] < run.available[0] < 1
-    assert all(map(any, run.merged)), "each merges others"
-    assert all(map(any, zip(*run.merged, strict=True))), "and is merged by others"
+    assert all(run.merged[i][j] for i in range(3) for j in range(3) if i != j)
     assert [what for _, what in run.happened if what.startswith(("kill", "lose", "leave"))] == [
         "kill 0", "kill 1", "lose_disk 1", "leave 2",
     ]  # fmt: skip
