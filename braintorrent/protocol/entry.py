@@ -57,12 +57,11 @@ class Entry:
 
     def usable(self, version: Version) -> bool:
         """Whether this version may be fetched, merged and told."""
-        return not self.spoiled(version.incarnation) and version not in self.refused
+        return version not in self.refused and not (self.quarantined and self.spoiled(version.incarnation))
 
     def spoiled(self, incarnation: int) -> bool:
         """Whether nothing of this life of the author is believed."""
-        spoiled = self.quarantined
-        return bool(spoiled) and (incarnation in spoiled or len(spoiled) >= MAX_QUARANTINED)
+        return incarnation in self.quarantined or len(self.quarantined) >= MAX_QUARANTINED
 
     def recall(self, version: Version) -> Announcement | None:
         """What was announced as this version, if it is remembered."""

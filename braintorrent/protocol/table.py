@@ -81,7 +81,7 @@ class Table:
         """`source` offers this version. Equivocation if it contradicts what was seen of the same version."""
         author, version = announcement.author, announcement.version
         entry = self.entries.get(author) or self.entry(author)
-        if entry.spoiled(version.incarnation):
+        if entry.quarantined and entry.spoiled(version.incarnation):
             return None
         before = entry.recall(version)
         if before is not None and before.content != announcement.content:
