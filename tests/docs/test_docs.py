@@ -44,6 +44,7 @@ from braintorrent.records import (
 )
 from braintorrent.records.canonical import unpack
 from braintorrent.records.notice import KINDS, prove, rotation, sign_notice
+from braintorrent.simulation.scenario import What
 from braintorrent.weights import Role, Schema, TensorSpec, Weights, weighted_mean
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,7 @@ PACKAGE = Path(braintorrent.__file__).parent
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SCENARIOS = sorted((ROOT / "scenarios").glob("*.py"))
 PROSE = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.is_file()]
 
 
@@ -320,10 +322,18 @@ def test_every_name_in_code_quotes_that_looks_like_a_knob_is_one_or_a_field():
         known |= set(model.model_fields)
     for shape in (Policy, Hello, Invite, JoinRequest, Welcome, AskMessage, TellMessage, Announcement):
         known |= {f.name for f in fields(shape)}
+    known |= {path.stem for path in SCENARIOS} | set(get_args(What))
     for path in PROSE:
         quoted = re.findall(r"`([a-z][a-z_]+)(?: = [^`]+)?`", path.read_text())
         wrong = {name for name in quoted if "_" in name} - known
         assert not wrong, f"{path.name}: neither a knob nor a field: {sorted(wrong)}"
+
+
+def test_every_scenario_is_in_the_list_of_stories():
+    listed = re.findall(
+        r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", (ROOT / "docs/churn.md").read_text(), re.MULTILINE))
+    )
+    assert sorted(listed) == sorted(path.stem for path in SCENARIOS)
 
 
 def test_every_dependency_has_its_reason():
