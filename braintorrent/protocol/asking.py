@@ -64,12 +64,13 @@ def _wants(machine: PeerMachine, sender: str, now: float) -> tuple[str, ...]:
 
 
 def _settled(machine: PeerMachine, message: AskMessage, sender: str) -> bool:
-    """Whether nothing that the asker published or holds is lacking here."""
+    """Whether nothing that the asker published or holds is lacking here; to one that is leaving: whether it may go."""
     lacks, mine = machine.table.lacks, message.newest
+    if message.phase == "leaving":  # others hold whatever it holds but its own version; refused is not held
+        line = machine.table.entries.get(sender)
+        return mine is None or (line is not None and line.held is not None and line.held.version >= mine.version)
     if mine is not None and lacks(sender, mine.version):
         return False
-    if message.phase == "leaving":
-        return True  # it asks whether it may go: of all that it holds, its own version is the one that others may lack
     return not any(a in machine.roster and a != machine.me and lacks(a, v) for a, v in message.holds.items())
 
 

@@ -66,7 +66,8 @@ class TellMessage:
 
     Only what the teller can serve is told, so an announcement is also an offer of its bytes.
 
-    settled: the teller lacks nothing that the asker published last or says it holds (refused is not lacking).
+    settled: the teller lacks nothing that the asker published last or says it holds (refused is not lacking);
+        to an asker that is leaving: the teller holds what it published last.
     addresses: peer id -> "host:port" hints for peers the teller has talked to.
     wants: digests the asker, which the teller cannot dial, is to send: of each model the record, then the weights.
     notices: some that the teller holds, where the asker does not hold the same ones.

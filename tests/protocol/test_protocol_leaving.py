@@ -122,3 +122,13 @@ def test_who_asks_whether_it_may_go_is_answered_of_its_own_version_alone(shell: 
     assert not s.asked_by("a", said("a"), b=said("b").version).settled
     assert s.asked_by("a", said("a"), phase="leaving", b=said("b").version).settled
     assert not s.asked_by("a", said("a", counter=2), phase="leaving").settled
+
+
+def test_who_refused_a_version_does_not_let_its_author_go_for_it(shell: Make, said: Said) -> None:
+    s = shell("ab")
+    s.reply("a", said("a"))
+    fetch = s.fetches.pop()
+    s.feed("fetch_failed", fetch.announcement, fetch.source, refuse="schema")
+    assert s.asked_by("a", said("a")).settled
+    assert not s.asked_by("a", said("a"), phase="leaving").settled
+    assert s.asked_by("b", phase="leaving").settled, "it has none"
