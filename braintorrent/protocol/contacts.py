@@ -35,7 +35,9 @@ class Contact:
     missed: int = 0  # asks that failed since one was answered, though it was heard from since the ask before
     phase: str = ""  # as it last said; "" before it spoke
     carried: Version = NOTHING  # my newest version in the ask in flight
+    parting: bool = False  # and that ask says that I am leaving
     settled: Version = NOTHING  # with this newest version of mine it lacked nothing that I hold
+    holds: Version = NOTHING  # the newest version of mine that it is known to hold
     problem: str = ""  # why the last ask failed, for people
 
     @property

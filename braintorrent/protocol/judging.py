@@ -5,7 +5,7 @@ May I stop looking for a model? Is everybody done with everybody? And when does 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from braintorrent.protocol.contacts import NEVER, Contact
@@ -13,6 +13,8 @@ from braintorrent.protocol.steps import Step
 
 if TYPE_CHECKING:
     from braintorrent.protocol.machine import PeerMachine
+
+GIVEN_UP = 2  # asks failed in a row, after which who is stopped waits for that peer no longer: one alone may get lost
 
 
 def sought(machine: PeerMachine, now: float) -> bool:
@@ -68,15 +70,18 @@ def all_settled(machine: PeerMachine, now: float) -> bool:
 
 def handed_over(machine: PeerMachine, now: float) -> bool:
     """Whether a peer that is stopped may go: another holds its newest version, or nobody is here who could take it."""
-    if machine.newest is None or held_elsewhere(machine, now):
-        return True
-    present = (machine.contacts.of[peer] for peer in machine.contacts.present(now))
-    return all(contact.failures and not contact.calls_only for contact in present)
+    silent = (contact.failures >= GIVEN_UP and not contact.calls_only for contact in _present(machine, now))
+    return held_elsewhere(machine, now) or all(silent)
 
 
 def held_elsewhere(machine: PeerMachine, now: float) -> bool:
     """Whether somebody present is known to hold the newest version."""
-    return any(peer in machine.holders for peer in machine.contacts.present(now))
+    newest = machine.newest
+    return newest is not None and any(contact.holds >= newest.version for contact in _present(machine, now))
+
+
+def _present(machine: PeerMachine, now: float) -> Iterator[Contact]:
+    return (machine.contacts.of[peer] for peer in machine.contacts.present(now))
 
 
 def _settled(machine: PeerMachine, peer: str, contact: Contact, now: float) -> bool:

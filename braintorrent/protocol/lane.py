@@ -142,11 +142,10 @@ def depart(machine: PeerMachine, now: float) -> None:
 
 def leave(machine: PeerMachine, now: float, reason: str) -> None:
     """Say farewell, and want nothing more."""
-    since = machine.entered if machine.step is Step.LEAVING else NEVER  # when an ask began to be a farewell
     machine.stopping = True  # so that the farewell says "leaving"
     for peer in machine.contacts.present(now):
         contact = machine.contacts.of[peer]
-        if contact.addresses and contact.began < since:
+        if contact.addresses and not contact.parting:
             machine.ask(peer)
     stopped = reason == "stopped" and machine.newest is not None
     machine.emit(want.Leave(reason, alone=stopped and not held_elsewhere(machine, now)))

@@ -66,7 +66,6 @@ class PeerMachine:
         self.merging: dict[str, Announcement] = {}
         self.pending: want.Publish | None = None  # waits for room on this disk
         self.asks = 0  # made so far; rotates the bucket
-        self.holders: set[str] = set()  # who is known to hold my newest version
         self.stopping = False
         self._wants: list[want.Effect] = []
         self._strike_off()
@@ -121,11 +120,9 @@ class PeerMachine:
         if message.newest is not None:
             note(self, message.newest, sender)
         reply = tell(self, message, sender, now)
-        if self.newest is not None:
-            holds = message.holds.get(self.me, NOTHING) >= self.newest.version
-            (self.holders.add if holds else self.holders.discard)(sender)
-            if not reply.announcements:
-                contact.settled = self.newest.version
+        contact.holds = message.holds.get(self.me, NOTHING)
+        if self.newest is not None and not reply.announcements:
+            contact.settled = self.newest.version
         self._advance(now)
         return reply
 
@@ -139,8 +136,8 @@ class PeerMachine:
             contact = self.contacts.succeeded(peer, reply.phase, now)
             if reply.settled:  # it speaks of what the ask carried, which may not be my newest any more
                 contact.settled = contact.carried
-                if self.newest is not None and contact.carried == self.newest.version:
-                    self.holders.add(peer)
+                if contact.parting:
+                    contact.holds = contact.carried
             for announcement in reply.announcements:
                 note(self, announcement, peer)
             for notice in sorted(reply.notices, key=lambda n: n.unix_ms):  # a chain of keys in order
@@ -281,7 +278,6 @@ class PeerMachine:
                 self.give_up(now)
             return
         self.newest, self.pending, self.fetches.paused_until = announcement, None, now
-        self.holders.clear()
         self.contacts.ask_all_now(now)  # an Ask carries my newest announcement: asking is announcing
         if self.stopping:
             lane.depart(self, now)
@@ -329,8 +325,10 @@ class PeerMachine:
 
     def ask(self, peer: str) -> None:
         """Who knows something newer? And this is my newest."""
+        contact = self.contacts.of[peer]
+        contact.parting = self.stopping
         if self.newest is not None:
-            self.contacts.of[peer].carried = self.newest.version
+            contact.carried = self.newest.version
         self.emit(want.Ask(peer, ask_message(self, peer)))
 
     def drop(self, announcement: Announcement) -> None:

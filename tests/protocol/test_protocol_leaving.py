@@ -64,10 +64,89 @@ def test_who_is_stopped_believes_an_answer_that_lacks_nothing(stopped: Callable[
 def test_nobody_is_waited_for_who_is_leaving_too_or_does_not_answer(stopped: Callable[..., Any]) -> None:
     s = stopped("abc")
     s.reply("a", phase="leaving")
-    s.silence("b")
-    assert s.left() is None
-    s.silence("c")
+    for _ in range(2):
+        assert set("bc") <= {ask.peer for ask in s.asks}
+        s.silence("b")
+        assert s.left() is None
+        s.silence("c")
+        s.wait(6.0)
     assert s.left() == "stopped"
+
+
+def test_one_ask_that_is_lost_ends_no_wait(stopped: Callable[..., Any]) -> None:
+    s = stopped("a")
+    s.silence("a")
+    assert s.left() is None
+    s.asked_by("a")  # it is alive, and may be downloading
+    s.reply("a")
+    s.wait(6.0)
+    s.silence("a")
+    assert s.left() is None, "not two in a row"
+
+
+def test_who_only_calls_is_waited_for_while_it_calls(shell: Make) -> None:
+    s = shell("a", quorum=9, patience=1e6)
+    s.asked_by("a")
+    s.silence("a")  # heard, and not to be dialled
+    s.wait(40.0, meanwhile=lambda: [s.silence("a") for _ in list(s.asks)])
+    s.train()
+    s.publish()
+    s.asked_by("a")
+    s.feed("stop")
+    began = s.now
+    s.wait(20.0, meanwhile=lambda: [s.silence("a") for _ in list(s.asks)])
+    assert s.machine.contacts.of["a"].failures > 2
+    assert s.left() is None
+    s.wait(10.0)
+    assert s.left() == "stopped", "silent for longer than who is present"
+    assert s.now - began < s.machine.policy.hand_over
+
+
+def stop_training(s: Any) -> None:
+    s.feed("stop")
+    s.feed("trained", False, None)
+
+
+def test_what_others_held_of_an_earlier_version_is_no_reason_to_go(shell: Make) -> None:
+    s = shell("ab")
+    training(s)
+    s.train()
+    s.asked_by("a", me=s.publish().version)
+    s.train()
+    s.publish()
+    stop_training(s)
+    assert (s.step, s.left()) == (Step.LEAVING, None)
+
+
+def test_an_answer_speaks_of_the_version_that_its_ask_carried(shell: Make) -> None:
+    s = shell("a")
+    training(s)
+    s.train()
+    first = s.publish()
+    assert [ask.message.newest for ask in s.asks] == [first]
+    s.train()
+    s.publish()
+    s.reply("a", settled=True)
+    stop_training(s)
+    assert s.step is Step.LEAVING
+    assert [(ask.message.newest.version.counter, ask.message.phase) for ask in s.asks] == [(2, "working")]
+    s.reply("a", settled=True)
+    assert s.left() is None, "perhaps it refused it: it was not asked whether one may go"
+    s.reply("a", settled=True)
+    assert s.left() == "stopped"
+
+
+def test_who_is_trusted_anew_is_not_known_to_hold_anything(shell: Make) -> None:
+    s = shell("ab", quorum=9, patience=1e6)
+    training(s)
+    s.train()
+    s.asked_by("a", me=s.publish().version)
+    for roster in ({"me", "b"}, {"me", "a", "b"}):
+        s.feed("roster_changed", frozenset(roster))
+    s.feed("sighted", "a", "a:1")
+    s.reply("a")
+    s.feed("stop")
+    assert s.left() is None
 
 
 def test_who_is_stopped_waits_no_longer_than_it_says_and_looks_for_nothing(
