@@ -97,9 +97,7 @@ class Watch:
         gone = lost({lab: now[lab] for lab in self.there}, [story for _, story in self.stage.wiped])
         sent = bytes_sent(stories, labs, count)
         figures = self._figures(found, sum(sent), sum(here))
-        figures |= {"versions_lost": len(gone), "longest_wait": round(self._longest_wait(stories), 3)}
-        first = min((unix for _, story in stories for _, unix in story.own), default=until)
-        figures["held_up"] = round(max(held_up(story, first) for _, story in stories), 3)
+        figures |= {"versions_lost": len(gone), **self._waits(stories, until)}
         boots = [boot for *_, boot in begun]
         figures["boot_seconds"] = round(median(boots), 3) if boots else None
         figures["longest_boot_seconds"] = round(max(boots), 3) if boots else None
@@ -110,10 +108,14 @@ class Watch:
             self.happened,
         )  # fmt: skip
 
-    def _longest_wait(self, stories: Sequence[tuple[int, Story]]) -> float:
-        """Seconds that a lab ran without a new version, at most: a version's time, and what held it up."""
-        ends = [(int(lab), to) for lab, _, to in self.stage.sessions]
-        return max(longest_wait(story, [to for who, to in ends if who == lab]) for lab, story in stories)
+    def _waits(self, stories: Sequence[tuple[int, Story]], until: float) -> dict[str, float]:
+        """Seconds without a new version, and seconds of those that were not work; the worst lab's."""
+        ends = {lab: [to for who, _, to in self.stage.sessions if who == lab] for lab, _ in stories}
+        first = min((unix for _, story in stories for _, unix in story.own), default=until)
+        return {
+            "longest_wait": round(max(longest_wait(story, ends[lab]) for lab, story in stories), 3),
+            "held_up": round(max(held_up(story, first, ends[lab]) for lab, story in stories), 3),
+        }
 
     def _begun(self, stories: Sequence[tuple[int, Story]]) -> list[tuple[int, float, float, float]]:
         """(lab, from, to, seconds its process took to begin) of each life: it is present once its ledger says so."""

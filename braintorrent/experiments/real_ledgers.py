@@ -113,19 +113,31 @@ def longest_wait(story: Story, ends: Iterable[float]) -> float:
 
     ends: of its processes. Who has published its final version waits for the others, which is of no account.
     """
-    begun = [*story.lives, *(unix for _, unix in story.own)]
-    moments = sorted([*((unix, unix < story.finished) for unix in begun), *((unix, False) for unix in ends)])
-    return max((after - before for (before, alive), (after, _) in itertools.pairwise(moments) if alive), default=0.0)
+    return max((after - before for before, after in _stretches(story, ends)), default=0.0)
 
 
-def held_up(story: Story, since: float) -> float:
+def held_up(story: Story, since: float, ends: Iterable[float]) -> float:
     """Seconds from the begin of a life, or a publication, until this lab went on to train its next version, at most.
 
-    Until the merge that the version was trained from; of one without a merge all that was not training. since: when
-    the first lab had published: until then newcomers look for a model, and do so for a while.
+    Until the merge that the version was trained from; if that came before, or never, all that was not training. Where
+    a life ended (ends) before a version came, nobody knows whether the lab was training: as long as its longest
+    training took, it may have been. since: when the first lab had published: until then newcomers look for a model.
     """
-    moments = sorted([*story.lives, *(unix for _, unix in story.own)])
+    published = {unix: version for version, unix in story.own}
     merged = {into: told.unix for into, told in story.merges}
-    begun = {unix: merged.get(version, unix - story.trained[version]) for version, unix in story.own}
-    gaps = (pair for pair in itertools.pairwise(moments) if pair[0] >= since and pair[1] in begun)
-    return max((begun[after] - before for before, after in gaps), default=0.0)
+    longest = max(story.trained.values(), default=0.0)
+    gaps = [0.0]
+    for before, after in _stretches(story, ends):
+        if before >= since:
+            version = published.get(after)
+            took = longest if version is None else story.trained[version]
+            at = merged.get(version, 0.0)
+            gaps.append((at if version is not None and at >= before else after - took) - before)
+    return max(gaps)
+
+
+def _stretches(story: Story, ends: Iterable[float]) -> Iterator[tuple[float, float]]:
+    """From each start or publication, while more is to come, to the next publication, or to where the life ended."""
+    begun = [*story.lives, *(unix for _, unix in story.own)]
+    moments = sorted([*((unix, unix < story.finished) for unix in begun), *((unix, False) for unix in ends)])
+    return ((before, after) for (before, alive), (after, _) in itertools.pairwise(moments) if alive)

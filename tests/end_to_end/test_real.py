@@ -104,12 +104,28 @@ def test_a_lab_is_held_up_from_when_it_could_go_on_until_it_does():
         "a", (10.0, 20.0), {("a", V1): 16.0, ("a", V2): 30.0}, frozenset(), ((V2, took),), {}, frozenset(),
         trained={V1: 5.0, V2: 3.0},
     )  # fmt: skip
-    assert held_up(told, since=0.0) == 4.0, "from the second life to the merge; what followed was work"
-    assert held_up(replace(told, merges=()), since=0.0) == 7.0, "who merges nothing has only trained"
-    assert held_up(told, since=10.5) == 4.0
-    assert held_up(told, since=25.0) == 0.0
+    assert held_up(told, 0.0, [18.0]) == 4.0, "from the second life to the merge; what followed was work"
+    assert held_up(replace(told, merges=()), 0.0, [18.0]) == 7.0, "who merges nothing has only trained"
+    assert held_up(told, 10.5, [18.0]) == 4.0
+    assert held_up(told, 25.0, [18.0]) == 0.0
     assert longest_wait(told, ends=[18.0, 90.0]) == 60.0, "from its last word to its end"
     assert longest_wait(replace(told, finished=30.0), ends=[18.0, 90.0]) == 10.0
+
+
+@pytest.mark.parametrize(
+    ("lives", "published", "merges", "ends", "seconds"),
+    [
+        ((0.0,), {V1: 5.0}, (), [300.0], 292.0),
+        ((0.0, 100.0), {V1: 5.0, V2: 103.0}, (), [95.0], 87.0),
+        ((0.0, 100.0), {V1: 5.0, V2: 300.0}, ((V2, Merged(90.0, included={})),), [95.0], 197.0),
+        ((0.0, 10.0), {V1: 5.0, V2: 13.0}, (), [7.0], 0.0),
+    ],
+    ids=["to the end", "until it was killed", "in a life that goes on from an earlier merge", "it trained when killed"],
+)
+def test_a_lab_that_hangs_is_held_up_whatever_ends_it(lives, published, merges, ends, seconds):
+    arrived = {("a", version): unix for version, unix in published.items()}
+    told = Story("a", lives, arrived, frozenset(), merges, {}, frozenset(), trained=dict.fromkeys(published, 3.0))
+    assert held_up(told, 0.0, ends) == seconds
 
 
 def test_kills_cost_labs_nothing_that_versions_do_not_make_good(tmp_path):
