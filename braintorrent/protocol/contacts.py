@@ -222,7 +222,11 @@ class Contacts:
         return contact is not None and contact.next_ask == when and not contact.asking and bool(contact.addresses)
 
     def is_present(self, contact: Contact, now: float) -> bool:
-        """Heard from lately, and not leaving. Lost messages alone make nobody absent.
+        """Heard from lately, and not leaving."""
+        return contact.phase != "leaving" and self.is_near(contact, now)
+
+    def is_near(self, contact: Contact, now: float) -> bool:
+        """Heard from lately. Lost messages alone make nobody absent.
 
         With a fanout our turn with a peer comes once in many rounds: until then it is here unless asks fail.
         """
@@ -231,7 +235,7 @@ class Contacts:
             turn = max(1.0, len(self.of) / self.policy.fanout)
             gone = contact.failures >= ABSENT_FAILURES and contact.missed < MISSED
             silence = NEVER if gone else silence / turn
-        return silence <= self.policy.absent_after and contact.phase != "leaving"
+        return silence <= self.policy.absent_after
 
     def present(self, now: float) -> list[str]:
         """Peers counted as here."""

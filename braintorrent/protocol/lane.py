@@ -143,9 +143,8 @@ def depart(machine: PeerMachine, now: float) -> None:
 def leave(machine: PeerMachine, now: float, reason: str) -> None:
     """Say farewell, and want nothing more."""
     machine.stopping = True  # so that the farewell says "leaving"
-    for peer in machine.contacts.present(now):
-        contact = machine.contacts.of[peer]
-        if contact.addresses and not contact.parting:
+    for peer, contact in machine.contacts.of.items():  # one that is leaving itself may be waiting for this peer
+        if contact.addresses and not contact.parting and machine.contacts.is_near(contact, now):
             machine.ask(peer)
     stopped = reason == "stopped" and machine.newest is not None
     machine.emit(want.Leave(reason, alone=stopped and not held_elsewhere(machine, now)))

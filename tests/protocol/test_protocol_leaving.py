@@ -211,3 +211,15 @@ def test_who_refused_a_version_does_not_let_its_author_go_for_it(shell: Make, sa
     assert s.asked_by("a", said("a")).settled
     assert not s.asked_by("a", said("a"), phase="leaving").settled
     assert s.asked_by("b", phase="leaving").settled, "it has none"
+
+
+def test_who_waits_for_a_peer_is_told_when_that_peer_leaves_too(shell: Make) -> None:
+    s = shell("a", quorum=9, patience=1e6)
+    training(s)
+    s.train()
+    s.publish()
+    s.reply("a")
+    s.asked_by("a", phase="leaving")
+    s.feed("stop")
+    assert s.left() == "stopped", "nobody stays"
+    assert [(ask.peer, ask.message.phase) for ask in s.asks] == [("a", "leaving")]
