@@ -37,6 +37,8 @@ class Fetches:
         self.flying: dict[str, Announcement] = {}  # author -> what is being fetched of it
         self.avoid: dict[tuple[str, str], Avoided] = {}  # (content digest, source)
         self.paused_until = -NEVER  # this disk is full
+        self._kept_until = -NEVER  # a line and a place, for who can only call and found all taken
+        self._turn = False  # of who can only call, to have one kept: since the last, another fetch began
         self._soonest = NEVER  # when a source is next tried again; in the past: look it up
 
     def start(self, now: float, *, everyone: bool = False) -> Iterator[Fetch]:
@@ -44,10 +46,10 @@ class Fetches:
 
         everyone: for the last merge, which takes the newest of all, however many.
         """
-        lines = self.policy.max_fetches - len(self.flying)
+        lines = self._lines(now)
         if not self.table.offered or lines <= 0 or now < self.paused_until:
             return
-        room = self._room(everyone)
+        room = self._room(everyone) - self._kept(now)
         allowed = self._allowed(room)
         for author in self._by_lot(now, allowed) if allowed else ():
             takes = author not in self.table.fresh
@@ -56,25 +58,39 @@ class Fetches:
                 continue
             offer, source = choice
             room -= takes
-            self.flying[author] = offer.announcement
+            self.flying[author], self._turn = offer.announcement, True
             yield Fetch(offer.announcement, source)
             lines -= 1
             if lines == 0 or (takes and room <= 0):  # whoever is left waits for room
                 return
 
     def ask_for(self, caller: str, now: float, *, everyone: bool = False) -> list[Fetch]:
-        """Begin what only `caller`, which asks and cannot be dialled, can give: it is to push that."""
+        """Begin what only `caller`, which asks and cannot be dialled, can give: it is to push that.
+
+        All others take at once what is free, and it is not there at that moment: in turn with them, the next line and
+        place that are free are kept until somebody like it asks again.
+        """
         if not (self.contacts.of[caller].calls_only and self.table.offered) or now < self.paused_until:
             return []
         wanted = []
-        for author in self._allowed(self._room(everyone)):
-            offer = self._only_from(caller, author, now)
-            if offer is None or author in self.flying or len(self.flying) >= self.policy.max_fetches:
+        for author in self.table.offered:
+            offer = None if author in self.flying else self._only_from(caller, author, now)
+            if offer is None:
                 continue
-            if author in self.table.fresh or self._room(everyone) > 0:
-                self.flying[author] = offer.announcement
+            room, takes = self._room(everyone), author not in self.table.fresh
+            free = len(self.flying) < self.policy.max_fetches and author in self._allowed(room)
+            if free and (room > 0 or not takes):
+                self.flying[author], self._turn, self._kept_until = offer.announcement, False, -NEVER
                 wanted.append(Fetch(offer.announcement, caller, pushed=True))
+            elif takes and self._turn:
+                self._kept_until = now + 2 * self.policy.ask_every
         return wanted
+
+    def _kept(self, now: float) -> int:
+        return int(now < self._kept_until)
+
+    def _lines(self, now: float) -> int:
+        return self.policy.max_fetches - len(self.flying) - self._kept(now)
 
     def _only_from(self, caller: str, author: str, now: float) -> Offer | None:
         """The newest offer of `author`, if `caller` can give it and nobody who can be dialled can."""
@@ -151,7 +167,7 @@ class Fetches:
 
     def waiting(self, now: float) -> bool:
         """Whether some author's fetch could begin, were there fewer in flight."""
-        full = len(self.flying) >= self.policy.max_fetches and now >= self.paused_until
+        full = self._lines(now) <= 0 and now >= self.paused_until
         waiting = (author for author in self._allowed(self._room(everyone=False)) if author not in self.flying)
         return full and any(self._choice(author, now) is not None for author in waiting)
 
@@ -161,7 +177,9 @@ class Fetches:
             return self.paused_until
         if self._soonest <= now:
             self._soonest = min((a.until for a in self.avoid.values() if a.until > now), default=NEVER)
-        return self._soonest if self.table.offered else NEVER
+        if not self.table.offered:
+            return NEVER
+        return min(self._soonest, self._kept_until) if self._kept(now) else self._soonest
 
     def coming(self, now: float, *, everyone: bool = False) -> bool:
         """Whether a fetch is in flight or could begin."""

@@ -54,6 +54,16 @@ def test_one_slow_lab_costs_the_others_no_versions(name: str, seed: int) -> None
     assert all(mine >= 0.95 * theirs for mine, theirs in zip(found.versions[1:], plain.versions[1:], strict=True))
 
 
+def test_a_lab_behind_nat_takes_part_though_those_who_can_be_dialled_fill_all_lines() -> None:
+    scenario = replace(story("nat", 24), seconds=60.0, model_bytes=2_000_000)
+    world = World(scenario, 1).run(60.0)
+    taken = {lab: [e[4].counter for e in world.trace.entries if e[2] == "fetch" and e[3] == lab and not e[-1]]
+             for lab in (f"lab{next(iter(scenario.special)):05d}", "lab00000")}  # fmt: skip
+    hidden, other = taken.values()
+    assert len(hidden) > 0.8 * len(other)
+    assert max(hidden) >= max(other) - 1
+
+
 def test_what_a_version_costs_a_lab_hangs_not_on_how_many_there_are() -> None:
     asks = replace(story("many"), seconds=1200.0, model_bytes=0)  # models cost the same by themselves
     few, more = (run(replace(asks, peers=peers), 1).figures["bytes_per_peer_per_version"] for peers in (512, 1024))
