@@ -7,16 +7,13 @@ workers decides how long a run takes, and nothing else. Models go from one proce
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from math import nan
-from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -32,6 +29,7 @@ from braintorrent import plugins
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.contracts import Candidate
 from braintorrent.errors import LocalError
+from braintorrent.experiments.workers import GONE, pool
 from braintorrent.learning.baseline import train_alone
 from braintorrent.learning.merging import merge
 from braintorrent.learning.opening import open_learner, read_weights
@@ -59,10 +57,8 @@ class Model:
     @property
     def made(self) -> Made:
         """Waits until the file is there. LocalError if its worker ended before that."""
-        try:
+        with _told():
             return self._made.result()
-        except BrokenProcessPool:
-            raise LocalError("a worker process ended in the middle of its work; is there memory for fewer?") from None
 
     def __repr__(self) -> str:
         return self.made.digest
@@ -75,11 +71,12 @@ class Learners:
         self._folders, self._count, self._scores = folders, 0, dict[int, float]()
         self._room = TemporaryDirectory(prefix="braintorrent-models-")
         count = min(workers, len(folders))
-        self._workers: list[Executor] = [_worker() for _ in range(count)] or [_Here()]
+        self._workers: list[Executor] = [pool(1) for _ in range(count)] or [_Here()]
         try:
             start = self._model(0, _start)
             opened = [self._on(lab, _facts) for lab in range(len(folders))]
-            facts = [lab.result() for lab in opened]
+            with _told():
+                facts = [lab.result() for lab in opened]
         except BaseException:
             self.close()
             raise
@@ -128,7 +125,8 @@ class Learners:
         return Measured(fmean(scores), min(scores), fmean(apart))
 
     def _on(self, lab: int, work: Callable[..., Any], *args: Any) -> Future[Any]:
-        return self._workers[lab % len(self._workers)].submit(work, self._folders[lab], *args)
+        with _told():
+            return self._workers[lab % len(self._workers)].submit(work, self._folders[lab], *args)
 
     def _model(self, lab: int, work: Callable[..., Made], *args: Any, of: Sequence[Model] = ()) -> Model:
         self._count += 1
@@ -142,13 +140,13 @@ def _flat(model: Model) -> NDArray[np.float32]:
     return np.concatenate([t.ravel() for t in load_file(model.path).values() if t.dtype.kind == "f"])
 
 
-def _worker() -> Executor:
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin)
-
-
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who waits, who ends this process
-    os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"] = "1", "passive"
+@contextmanager
+def _told() -> Iterator[None]:
+    """Of a worker that is gone, in words."""
+    try:
+        yield
+    except BrokenProcessPool:
+        raise LocalError(GONE) from None
 
 
 class _Here(Executor):

@@ -17,13 +17,11 @@ and leaves those alone that are there: what was interrupted goes on. Then OUT/pa
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -31,8 +29,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from braintorrent.errors import BrainTorrentError, ConfigError, LocalError
+from braintorrent.errors import BrainTorrentError, LocalError
+from braintorrent.experiments.cells import data_digest, keep, kept, numbers
 from braintorrent.experiments.paper_cell import SPLITS, WAYS, Job, perform
+from braintorrent.experiments.processes import ended_in_order
+from braintorrent.experiments.workers import GONE, given_up
 from braintorrent.learning.opening import cores
 
 LABS, SEEDS, VERSIONS = (5, 7, 10, 20), (0, 1, 2), 10
@@ -51,40 +52,29 @@ ROWS: tuple[tuple[str, str, Callable[[Sequence[float]], float]], ...] = (
 
 
 def make(
-    jobs: Sequence[Job], data: Path, cells: Path, device: str, workers: int, say: Callable[[str], None]
+    jobs: Sequence[Job], data: Path, cells: Path, of: Mapping[str, str], workers: int, say: Callable[[str], None]
 ) -> list[str]:  # fmt: skip
     """Write the cells that are missing in `cells`, so many at once; what went wrong, in words."""
     troubles = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin) as processes:
-        doing = {
-            processes.submit(perform, job, data, cells, device): job for job in jobs if not job.file(cells).exists()
-        }
-        try:
-            for number, done in enumerate(as_completed(doing), 1):
-                try:
-                    cell = done.result()
-                    rows = ", ".join(f"{row} {fmean(scores):.3f}" for row, scores in cell["scores"].items())
-                    say(f"{number} of {len(doing)}: {doing[done].name}: {rows} ({cell['seconds']:g} s)")
-                except Exception as error:  # of one cell; the others go on
-                    kind = "" if isinstance(error, BrainTorrentError) else f"{type(error).__name__}: "
-                    troubles.append(f"{doing[done].name}: {kind}{error}")
-        except BaseException:
-            processes.shutdown(wait=False, cancel_futures=True)
-            raise
+    with given_up(workers) as processes:
+        doing = {processes.submit(perform, job, data, cells, of): job for job in jobs if not job.file(cells).exists()}
+        for number, done in enumerate(as_completed(doing), 1):
+            try:
+                cell = done.result()
+                rows = ", ".join(f"{row} {fmean(scores):.3f}" for row, scores in cell["scores"].items())
+                say(f"{number} of {len(doing)}: {doing[done].name}: {rows} ({cell['seconds']:g} s)")
+            except BrokenProcessPool:
+                return [f"{doing[done].name}, or another cell beside it: {GONE}"]
+            except Exception as error:  # of one cell; the others go on
+                kind = "" if isinstance(error, BrainTorrentError) else f"{type(error).__name__}: "
+                troubles.append(f"{doing[done].name}: {kind}{error}")
     return troubles
 
 
-def kept(jobs: Sequence[Job], cells: Path) -> list[dict[str, Any]]:
-    """The cells that are there. ConfigError if one is of another number of versions."""
-    found = [json.loads(path.read_text()) for job in jobs if (path := job.file(cells)).exists()]
-    if others := {cell["versions"] for cell in found} - {job.versions for job in jobs}:
-        raise ConfigError(f"{cells}: holds cells of {min(others)} versions; move them away, or give another OUT")
-    return found
-
-
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a cell that is interrupted is made anew
-    os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"] = "1", "passive"
+def there(jobs: Sequence[Job], cells: Path, of: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The cells that are there. ConfigError if one is of other versions or data, or was trained elsewhere."""
+    found = (kept(job.file(cells), {"versions": job.versions, **of}) for job in jobs)
+    return [cell for cell in found if cell is not None]
 
 
 def tables(cells: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
@@ -94,8 +84,13 @@ def tables(cells: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
         shown = Table(split, *(f"{labs} labs" for labs in counts))
         for row, words, over in ROWS:
             of = [[over(scores) for scores in _scores(cells, split, labs, row)] for labs in counts]
-            shown.add_row(words, *(f"{fmean(v):.3f} ± {max(v) - min(v):.3f}" if v else "" for v in of))
+            shown.add_row(words, *map(_over_seeds, of))
         yield shown
+
+
+def _over_seeds(values: Sequence[float]) -> str:
+    spread = f" ± {max(values) - min(values):.3f}" if len(values) > 1 else ""
+    return f"{fmean(values):.3f}{spread}" if values else ""
 
 
 def _scores(cells: Sequence[Mapping[str, Any]], split: str, labs: int, row: str) -> list[Sequence[float]]:
@@ -109,8 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("data", type=Path, help="a data folder with labels, such as Task04_Hippocampus")
     parser.add_argument("out", type=Path, help="where paper.json and cells/ go")
-    parser.add_argument("--labs", type=_numbers, default=LABS, metavar="5,7,...", help="default: 5,7,10,20")
-    parser.add_argument("--seeds", type=_numbers, default=SEEDS, metavar="0,1,...", help="default: 0,1,2")
+    parser.add_argument("--labs", type=numbers, default=LABS, metavar="5,7,...", help="default: 5,7,10,20")
+    parser.add_argument("--seeds", type=numbers, default=SEEDS, metavar="0,1,...", help="default: 0,1,2")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=tuple(SPLITS))
     parser.add_argument("--versions", type=int, default=VERSIONS, help=f"of each lab (default: {VERSIONS})")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
@@ -126,24 +121,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     cells = given.out / "cells"
     cells.mkdir(parents=True, exist_ok=True)
     try:
-        kept(jobs, cells)
-        troubles = make(jobs, given.data, cells, given.device, given.workers, console.print)
+        of = {"data": data_digest(given.data), "device": given.device}
+        there(jobs, cells, of)
+    except LocalError as error:
+        sys.exit(f"{parser.prog}: {error}")
+    try:
+        with ended_in_order():
+            troubles = make(jobs, given.data, cells, of, given.workers, console.print)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is there is shown all the same
         troubles = ["interrupted; the same command goes on with what is missing"]
-    except LocalError as error:
-        sys.exit(f"{parser.prog}: {error}")
-    found = kept(jobs, cells)
-    (given.out / "paper.json").write_text(json.dumps({"data": given.data.name, "cells": found}, indent=1) + "\n")
+    found = there(jobs, cells, of)
+    keep(given.out / "paper.json", {"data": given.data.name, "cells": found})
     console.print(f"Scores on the test cases of all labs, after {given.versions} versions of each lab:")
     for one in tables(found):
         console.print(one)
+    if len(given.seeds) > 1:
+        console.print("±: the best seed less the worst")
     if troubles:
         sys.exit("\n".join(troubles))
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in text.split(","))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ node's protocol lets the peers take turns in virtual time.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ import tomli_w
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.errors import LocalError
 from braintorrent.experiments.baselines import aggregate, fedavg
+from braintorrent.experiments.cells import keep
 from braintorrent.experiments.dealing import Rule
 from braintorrent.experiments.labs import Plan, lay_out
 from braintorrent.experiments.learners import Learners
@@ -31,7 +31,6 @@ from braintorrent.methods import Method
 from braintorrent.protocol.policy import Policy, StopRule
 from braintorrent.simulation import World
 from braintorrent.simulation.scenario import Scenario
-from braintorrent.storage import write_atomically
 from braintorrent.weights import Weights
 
 SPLITS: Mapping[str, Rule] = {"even": "even", "uneven": "size"}
@@ -59,15 +58,18 @@ class Job:
         return cells / f"{self.name}.json"
 
 
-def perform(job: Job, data: Path, cells: Path, device: str) -> dict[str, Any]:
-    """Train, score, and write the job's file: what `job` says, "scores" (row -> one per model) and "seconds"."""
+def perform(job: Job, data: Path, cells: Path, of: Mapping[str, str]) -> dict[str, Any]:
+    """Train, score, and write the job's file: what `job` and `of` say, "scores" (row -> one per model) and "seconds".
+
+    of: the digest of the "data", and the "device" to train on.
+    """
     began = time.monotonic()
     with TemporaryDirectory(prefix="braintorrent-paper-") as room:
-        folders = _lay_out(job, data, Path(room) / "labs", device)
+        folders = _lay_out(job, data, Path(room) / "labs", of["device"])
         models = WAYS[job.way](job, folders)
         scores = {row: list(_scores(folders, made)) for row, made in models.items()}
-    found = {**asdict(job), "scores": scores, "device": device, "seconds": round(time.monotonic() - began, 1)}
-    write_atomically(job.file(cells), (json.dumps(found) + "\n").encode(), mode=0o644)
+    found = {**asdict(job), **of, "scores": scores, "seconds": round(time.monotonic() - began, 1)}
+    keep(job.file(cells), found)
     return found
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,8 +24,22 @@ from braintorrent.storage import StatePaths
 
 Statuses = dict[str, dict[str, Any] | None]
 Show = Callable[[Statuses, dict[str, int]], None]
-ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # raise KeyboardInterrupt here as SIGINT does: nobody may be left behind
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 GRACE = 75.0  # seconds between asking a process to end and ending it: it may hand its newest version over
+
+
+@contextlib.contextmanager
+def ended_in_order() -> Iterator[None]:
+    """ENDINGS raise KeyboardInterrupt here, as SIGINT does, so that neither processes nor files are left behind."""
+    handlers = {sign: signal.getsignal(sign) for sign in ENDINGS}
+    for sign, handler in handlers.items():
+        if handler is not signal.SIG_IGN:  # nohup
+            signal.signal(sign, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for sign, handler in handlers.items():
+            signal.signal(sign, handler)
 
 
 def peer_folders(root: Path) -> list[Path]:
@@ -69,13 +84,10 @@ class Processes:
                 raise ConfigError(f"{which}: all are named {name}; give each peer.toml another name")
         self.running: dict[Path, subprocess.Popen[bytes]] = {}
         self.last: Statuses = dict.fromkeys(self.names.values())
-        self._handlers: dict[signal.Signals, Any] = {}
+        self._order = contextlib.ExitStack()
 
     def __enter__(self) -> Processes:
-        self._handlers = {sign: signal.getsignal(sign) for sign in ENDINGS}
-        for sign, handler in self._handlers.items():
-            if handler is not signal.SIG_IGN:  # nohup
-                signal.signal(sign, signal.default_int_handler)
+        self._order.enter_context(ended_in_order())
         try:
             for folder in self.folders:
                 if folder not in self.later:
@@ -91,8 +103,7 @@ class Processes:
         try:
             self.stop()
         finally:
-            for sign, handler in self._handlers.items():
-                signal.signal(sign, handler)
+            self._order.close()
 
     def start(self, folder: Path) -> None:
         """Start (again) the peer of a folder. What it prints goes to state/log/terminal.log."""

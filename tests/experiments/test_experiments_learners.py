@@ -6,18 +6,24 @@ import gc
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import nibabel
 import numpy as np
+import psutil
 import pytest
 import tomli_w
 
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.errors import LocalError
 from braintorrent.experiments import paper, paper_cell
+from braintorrent.experiments.cells import data_digest
 from braintorrent.experiments.learners import Learners, _facts
 from braintorrent.experiments.scenes import play
 from braintorrent.learning import open_learner
@@ -103,9 +109,13 @@ def test_merges_are_the_paper_s_and_an_attacker_s_model_is_moved(labs: list[Path
         np.testing.assert_allclose(read_weights(moved.path, schema).view("parameters"), models[1] + 5, rtol=1e-6)
 
 
-def test_a_worker_that_dies_is_told_in_words(labs: list[Path]) -> None:
+@pytest.mark.parametrize("noticed", [False, True])
+def test_a_worker_that_dies_is_told_in_words(labs: list[Path], noticed: bool) -> None:
     with Learners(labs, STORY, 0, workers=1) as learning:
         os.kill(next(iter(learning._workers[0]._processes)), signal.SIGKILL)  # type: ignore[attr-defined]
+        if noticed:
+            with pytest.raises(BrokenProcessPool):
+                learning._workers[0].submit(os.getpid).result()
         with pytest.raises(LocalError, match="worker process ended"):
             learning.train(0, learning.start, 0, Random())()
 
@@ -119,13 +129,14 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("paper")
     data, out = scans(root / "cubes", 12), root / "out"
     (out / "cells").mkdir(parents=True)
+    of = {"data": data_digest(data), "device": "cpu"}
     for way in paper_cell.WAYS:
-        paper_cell.perform(paper_cell.Job(2, "uneven", 0, way, 2), data, out / "cells", "cpu")
+        paper_cell.perform(paper_cell.Job(2, "uneven", 0, way, 2), data, out / "cells", of)
     return data, out
 
 
 def test_the_table_has_every_row_and_goes_on_where_it_was_interrupted(
-    cells: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    cells: tuple[Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     data, out = cells
     made = {path.name: path.read_bytes() for path in (out / "cells").iterdir()}
@@ -148,8 +159,40 @@ def test_the_table_has_every_row_and_goes_on_where_it_was_interrupted(
     assert all(0 < score < 1 for of in scores.values() for score in of)
     assert len(set(scores["braintorrent"])) == 1  # who end together end with one model: the aggregate
     assert scores["braintorrent"][0] == pytest.approx(scores["aggregate"][0], abs=0.02)
-    with pytest.raises(SystemExit, match="holds cells of 2 versions"):
-        paper.main([*call, "--labs", "2", "--versions", "3"])
+    assert "±" not in shown, "of one seed there is no spread"
+    again = [str(data), str(out), "--seeds", "0", "--splits", "uneven", "--labs", "2", "--versions"]
+    with pytest.raises(SystemExit, match=r"seed-0-peers.json: of versions 2, not 3; move it away"):
+        paper.main([*again, "3", "--device", "cpu"])
+    with pytest.raises(SystemExit, match=r"of device cpu, not cuda; move it away"):
+        paper.main([*again, "2", "--device", "cuda"])
+    others = scans(tmp_path / "others", 13)
+    with pytest.raises(SystemExit, match=rf"of data {data_digest(data)}, not {data_digest(others)}; move it away"):
+        paper.main([str(others), *again[1:], "2", "--device", "cpu"])
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_who_ends_the_table_in_its_middle_finds_no_process_and_no_file(
+    cells: tuple[Path, Path], tmp_path: Path, ending: signal.Signals
+) -> None:
+    room = tmp_path / "room"
+    room.mkdir()
+    command = [sys.executable, "-m", "braintorrent.experiments.paper", str(cells[0]), str(tmp_path / "out")]
+    options = ["--labs", "2", "--seeds", "0", "--splits", "even", "--versions", "5000", "--device", "cpu"]
+    with subprocess.Popen(
+        [*command, *options, "--workers", "1"], env={**os.environ, "TMPDIR": str(room)}, stderr=subprocess.PIPE
+    ) as run:
+        deadline = time.monotonic() + 60
+        while not list(room.glob("*/*/labs/lab-b/peer.toml")):
+            assert time.monotonic() < deadline
+            assert run.poll() is None
+            time.sleep(0.1)
+        workers = psutil.Process(run.pid).children(recursive=True)
+        assert workers
+        run.send_signal(ending)
+        assert b"the same command goes on" in run.communicate(timeout=30)[1]
+        assert run.returncode == 1
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert list(room.iterdir()) == []
 
 
 def test_a_lab_trains_as_it_would_by_itself(cells: tuple[Path, Path], tmp_path: Path) -> None:

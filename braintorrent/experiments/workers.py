@@ -1,0 +1,42 @@
+"""Processes that compute for this one, and what they leave behind: nothing, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
+from pathlib import Path
+
+GONE = "a worker process ended in the middle of its work; is there memory for fewer?"
+
+
+def pool(count: int, room: Path | None = None) -> ProcessPoolExecutor:
+    """So many, one thread each. room: where their temporary files go; None: where this process's do."""
+    return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin, initargs=(room,))
+
+
+@contextmanager
+def given_up(count: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool that ends in the middle of what it does if the `with` ends by an error, or by Ctrl-C."""
+    with tempfile.TemporaryDirectory(prefix="braintorrent-") as room:
+        before, workers = set(active_children()), pool(count, Path(room))
+        try:
+            yield workers
+        except BaseException:
+            workers.shutdown(wait=False, cancel_futures=True)
+            for process in set(active_children()) - before:
+                process.terminate()
+            raise
+        finally:
+            workers.shutdown()
+
+
+def _begin(room: Path | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who waits, who ends this process
+    os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"] = "1", "passive"
+    if room is not None:
+        tempfile.tempdir = str(room)
