@@ -28,6 +28,7 @@ class Lab:
     greeted: set[str] = field(default_factory=set)
     tell: TellMessage = field(default_factory=TellMessage)
     asked: list[AskMessage] = field(default_factory=list)
+    spoken: int = PROTOCOL
 
     @property
     def id(self) -> str:
@@ -56,7 +57,7 @@ class Lab:
         return self.say()
 
     def protocol(self, caller: str) -> int:
-        return PROTOCOL
+        return self.spoken
 
     def ask(self, caller: str, ask: AskMessage) -> TellMessage:
         if caller not in self.greeted:
