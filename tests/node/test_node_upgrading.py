@@ -2,8 +2,11 @@
 
 import tomllib
 
+import pytest
 import tomli_w
 
+from braintorrent.errors import ConfigError
+from braintorrent.node.lab import Lab
 from braintorrent.node.status import status
 
 LASTS = {"seconds": 0.4}
@@ -32,6 +35,24 @@ async def test_models_pass_between_the_oldest_and_the_newest_through_one_that_sp
     assert seen(old, new)["protocol"] is None
     assert "new speaks protocol 2, this lab protocol 1: update braintorrent here" in seen(old, new)["problem"]
     assert "old speaks protocol 1, this lab protocol 2: update braintorrent at old" in seen(new, old)["problem"]
+
+
+@pytest.mark.parametrize(
+    ("protocols", "said"),
+    [
+        ((2, 1), "the lowest comes first: [1, 2]"),
+        ((0, 1), "greater than or equal to 1"),
+        ((1, 3), "less than or equal to 2"),
+    ],
+)
+def test_a_range_that_nobody_can_speak_is_one_line(folders, protocols, said):
+    (folder,) = folders("lab-a")
+    speak(folder, *protocols)
+    with pytest.raises(ConfigError) as error:
+        Lab.open(folder)
+    assert "protocols" in str(error.value)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 async def test_labs_that_come_back_with_another_release_agree_anew(folders, run, until):
