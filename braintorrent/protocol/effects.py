@@ -106,7 +106,7 @@ class Halt:
 class HandOver:
     """A person wants to go, and nobody here is known to hold this newest version: it is served until one does.
 
-    Nothing is to be done, but to tell people what is waited for.
+    Keep what a kill would lose, and tell people what is waited for.
     """
 
     announcement: Announcement

@@ -12,7 +12,8 @@ Two lanes run side by side. Asking and fetching never stop. The work lane goes
                               LEFT ◀── CLOSING ◀── LINGERING (asks and serves, trains no more)
                                    the last merge
 
-    From anywhere, once a person stops it: ──▶ LEAVING (serves until another holds its newest version) ──▶ LEFT
+    From anywhere but CLOSING, once a person stops it: ──▶ LEAVING (serves until another holds its newest version)
+    ──▶ LEFT; straight to LEFT where another holds it, or nobody is here
 
     invariants  a merge takes what is verified at that moment; no peer, dead or slow, delays it
                 a version is told to others only after `published`

@@ -21,10 +21,12 @@ from pydantic import BaseModel
 import braintorrent
 from braintorrent import plugins
 from braintorrent.config import Federation, Peer, Section, StopSection, TimingSection, agreement
+from braintorrent.experiments.processes import GRACE
 from braintorrent.network import limits
 from braintorrent.network.joining import JoinRequest, Welcome, encode_join, encode_welcome
 from braintorrent.network.tls import certificate, to_der
 from braintorrent.network.wire import Hello, encode_ask, encode_error, encode_hello, encode_tell
+from braintorrent.node.node import FAREWELL
 from braintorrent.protocol.messages import PHASES, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.notices import Introduction, Notices, Revocation
 from braintorrent.protocol.policy import Policy
@@ -212,6 +214,17 @@ def test_a_knob_has_the_default_in_the_code():
     }
     del true["timing.checkpoint_every"]  # of no concern to other peers
     assert told == {name: "none" if value is None else f"{value}" for name, value in true.items()}
+
+
+def test_whoever_ends_processes_by_force_waits_longer_than_a_stop_takes():
+    told = re.search(r"`hand_over` \+ `FAREWELL` .*?\+ `CLOSE_SECONDS` = (\d+) s", PROTOCOL, re.S)
+    assert told
+    takes = Policy().hand_over + FAREWELL + limits.CLOSE_SECONDS
+    unit = (ROOT / "peers/lab-lan/braintorrent.service").read_text()
+    grace = re.search(r"^TimeoutStopSec=(\d+)$", unit, re.M)
+    assert grace
+    assert float(told[1]) == takes < min(GRACE, float(grace[1]))
+    assert f"{takes:g} s at most" in unit
 
 
 # ------------------------------------------------------------- names
