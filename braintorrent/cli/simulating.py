@@ -104,10 +104,12 @@ def _command(build: Callable[..., Scenario]) -> click.Command:
         from tempfile import TemporaryDirectory
 
         from braintorrent.experiments.scenes import play
+        from braintorrent.experiments.workers import ended_in_order
         from braintorrent.learning.opening import cores
 
         scenario = build() if peers is None else build(peers)
-        with TemporaryDirectory(prefix=f"{name}-") as folder, _kept(out, as_json) as keep:
+        room = TemporaryDirectory(prefix=f"{name}-")
+        with ended_in_order(), _told(name), room as folder, _kept(out, as_json) as keep:
             with _bar(as_json) as advance:
                 real = None if virtual else Path(folder)
                 run = play(
@@ -117,6 +119,15 @@ def _command(build: Callable[..., Scenario]) -> click.Command:
             keep(run)
 
     return command
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"braintorrent: {name} was interrupted; nothing of it is kept", err=True)
+        raise
 
 
 @contextmanager

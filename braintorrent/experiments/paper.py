@@ -32,8 +32,7 @@ from rich.table import Table
 from braintorrent.errors import BrainTorrentError, LocalError
 from braintorrent.experiments.cells import data_digest, keep, kept, numbers
 from braintorrent.experiments.paper_cell import SPLITS, WAYS, Job, perform
-from braintorrent.experiments.processes import ended_in_order
-from braintorrent.experiments.workers import GONE, given_up
+from braintorrent.experiments.workers import GONE, ended_in_order, given_up
 from braintorrent.learning.opening import cores
 
 LABS, SEEDS, VERSIONS = (5, 7, 10, 20), (0, 1, 2), 10

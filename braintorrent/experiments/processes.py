@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from braintorrent.config import load_peer
 from braintorrent.errors import ConfigError
+from braintorrent.experiments.workers import ended_in_order
 from braintorrent.node.control import last_status, read_status
 from braintorrent.node.lab import address_hints, ensure_identity
 from braintorrent.node.roster import Member, Roster
@@ -24,22 +25,7 @@ from braintorrent.storage import StatePaths
 
 Statuses = dict[str, dict[str, Any] | None]
 Show = Callable[[Statuses, dict[str, int]], None]
-ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 GRACE = 75.0  # seconds between asking a process to end and ending it: it may hand its newest version over
-
-
-@contextlib.contextmanager
-def ended_in_order() -> Iterator[None]:
-    """ENDINGS raise KeyboardInterrupt here, as SIGINT does, so that neither processes nor files are left behind."""
-    handlers = {sign: signal.getsignal(sign) for sign in ENDINGS}
-    for sign, handler in handlers.items():
-        if handler is not signal.SIG_IGN:  # nohup
-            signal.signal(sign, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for sign, handler in handlers.items():
-            signal.signal(sign, handler)
 
 
 def peer_folders(root: Path) -> list[Path]:

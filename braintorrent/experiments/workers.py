@@ -11,7 +11,22 @@ from contextlib import contextmanager
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 GONE = "a worker process ended in the middle of its work; is there memory for fewer?"
+
+
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """ENDINGS raise KeyboardInterrupt here, as SIGINT does, so that neither processes nor files are left behind."""
+    handlers = {sign: signal.getsignal(sign) for sign in ENDINGS}
+    for sign, handler in handlers.items():
+        if handler is not signal.SIG_IGN:  # nohup
+            signal.signal(sign, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for sign, handler in handlers.items():
+            signal.signal(sign, handler)
 
 
 def pool(count: int, room: Path | None = None) -> ProcessPoolExecutor:

@@ -209,8 +209,33 @@ def test_a_lab_trains_as_it_would_by_itself(cells: tuple[Path, Path], tmp_path: 
 
 def test_a_scenario_learns_from_scans_in_virtual_time(tmp_path: Path) -> None:
     story = replace(STORY, peers=2, seconds=16.0, within=1.0, churn=None, attackers=())
-    run = play(story, 0, data=scans(tmp_path / "cubes", 8))
+    data = scans(tmp_path / "cubes", 8)
+    run = play(story, 0, data=data)
     assert run["figures"]["distance_to_optimum"] is None
     assert 0 < run["figures"]["mean_score"] < 1
     assert run["figures"]["versions_published"] == 4
     assert run["scenario"]["model_bytes"] > 50_000  # of the network, so that it takes its time on the lines
+    again = play(story, 0, data=data, workers=2)
+    assert again["series"] == run["series"]  # the very scores and distances, whoever trained
+    assert again["figures"]["trace_digest"] == run["figures"]["trace_digest"]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_who_ends_a_scenario_on_scans_finds_no_model_left(tmp_path: Path, ending: signal.Signals) -> None:
+    room, steady = tmp_path / "room", Path(__file__).parents[2] / "scenarios" / "steady.py"
+    room.mkdir()
+    command = [sys.executable, str(steady), "--peers", "2", "--data", str(scans(tmp_path / "cubes", 8))]
+    with subprocess.Popen(
+        [*command, "--workers", "1", "--json"], env={**os.environ, "TMPDIR": str(room)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as run:  # fmt: skip
+        deadline = time.monotonic() + 60
+        while len(list(room.glob("braintorrent-models-*/*.safetensors"))) < 2:
+            assert time.monotonic() < deadline
+            assert run.poll() is None
+            time.sleep(0.1)
+        run.send_signal(ending)
+        shown, words = run.communicate(timeout=30)
+    assert (run.returncode, shown) == (130, b"")
+    assert b"steady was interrupted; nothing of it is kept" in words
+    assert list(room.iterdir()) == []
