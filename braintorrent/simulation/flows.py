@@ -50,9 +50,9 @@ class Flow:
 class Flows:
     """All that flows now.
 
-    Shares are max-min fair as far as the two ways of a flow that begins or ends: a flow takes an equal share of its
-    narrower way, and what it cannot use of the other is the others'. Flows further off learn of it when something
-    begins or ends beside them, so that an event costs no more than the flows on two ways.
+    Shares are max-min fair as far as the ways beside a flow that begins or ends, and those next to these: a flow takes
+    an equal share of its narrower way, and what it cannot use of the other is the others'. Flows further off learn of
+    it when something begins or ends nearer to them, so that an event costs no more than the flows on a few ways.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -76,13 +76,24 @@ class Flows:
             self._end(flow)
             flow.cut(flow.left)
 
-    def _share(self, way: Way) -> None:
-        """Equal shares on one way; what a flow cannot use, since its other way is full, is left to the rest."""
-        free, waiting = way.rate, len(way.flows)
+    def _share(self, way: Way, *, further: bool = True) -> None:
+        """Equal shares on one way; what a flow cannot use, since its other way is full, is left to the rest.
+
+        further: then on the full other ways of those that have less now, or less than an equal share there.
+        """
+        free, waiting, moved = way.rate, len(way.flows), dict[Way, None]()
         for flow in sorted(way.flows, key=lambda flow: flow.most(way)) if waiting > 1 else list(way.flows):
-            rate = min(flow.most(way), free / waiting)
+            fair = free / waiting
+            rate = min(flow.most(way), fair)
             free, waiting = free - rate, waiting - 1
+            if further:
+                other = flow.down if way is flow.up else flow.up
+                least = 0.999 * other.rate / len(other.flows)
+                if len(other.flows) > 1 and other.busy and (rate < 0.999 * flow.rate or rate < min(fair, least)):
+                    moved[other] = None
             self._pace(flow, rate)
+        for other in moved:
+            self._share(other, further=False)
 
     def _pace(self, flow: Flow, rate: float) -> None:
         """From now on it flows at this rate."""
