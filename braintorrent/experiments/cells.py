@@ -15,9 +15,12 @@ from braintorrent.storage import file_digest, write_atomically
 from braintorrent.tasks.layouts import open_dataset
 
 
-def keep(file: Path, found: Mapping[str, Any]) -> None:
-    """Write what was found; `kept` reads it."""
-    write_atomically(file, (json.dumps(found, indent=1) + "\n").encode(), mode=0o644)
+def keep(file: Path, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what was found; returned as `kept` reads it."""
+    text = json.dumps(found, indent=1) + "\n"
+    write_atomically(file, text.encode(), mode=0o644)
+    told: dict[str, Any] = json.loads(text)
+    return told
 
 
 def kept(file: Path, of: Mapping[str, Any]) -> dict[str, Any] | None:

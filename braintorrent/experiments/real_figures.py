@@ -98,6 +98,7 @@ class Watch:
         sent = bytes_sent(stories, labs, count)
         figures = self._figures(found, sum(sent), sum(here))
         figures |= {"versions_lost": len(gone), **self._waits(stories, until)}
+        figures["kills"], figures["kills_at_work"] = len(self.stage.killed), at_work(self.stage.killed, begun, stories)
         boots = [boot for *_, boot in begun]
         figures["boot_seconds"] = round(median(boots), 3) if boots else None
         figures["longest_boot_seconds"] = round(max(boots), 3) if boots else None
@@ -167,6 +168,18 @@ class Watch:
             self.series.staleness.append(fmean(of) if of else 0.0)
             self.series.published.append(sum(spread.at <= at for spread in found))
             before = at
+
+
+def at_work(
+    killed: Sequence[tuple[int, float]], begun: Sequence[tuple[int, float, float, float]],
+    stories: Sequence[tuple[int, Story]],
+) -> int:  # fmt: skip
+    """Kills, as (lab, when), that met a lab whose life had begun, and which had not published its final version."""
+    return sum(
+        any(lab == who and since + boot <= unix <= to for who, since, to, boot in begun)
+        and all(unix < story.finished for who, story in stories if who == lab)
+        for lab, unix in killed
+    )
 
 
 def bytes_sent(stories: Sequence[tuple[int, Story]], labs: Mapping[str, int], count: int) -> list[float]:

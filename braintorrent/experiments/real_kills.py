@@ -2,27 +2,35 @@
 
 Plays a scenario twice for each seed, with real processes on shares of DATA: as it is (scenarios/kill_and_return.py),
 and with nothing that befalls anybody. In both each lab trains so many versions, waits for the others and merges a last
-time, so that a lab which was killed has learned as much as one that was not. Then each lab's final model is measured on
-its own test cases, which are the same in both. A run that OUT already holds is not played again.
+time, so that a lab which was killed has learned as much as one that was not. Who loses its disk counts from 0 again and
+trains more: in all, labs that were killed have trained more than the quiet ones, and equal scores are not of equal
+effort. Then each lab's final model is measured on its own test cases, which are the same in both. A run that OUT holds
+already is not played again; what is left of one that was interrupted is removed, and played from its beginning.
 
+    kills         that met a lab at work, of all: others met one that was only starting, or had finished
+    versions      of all labs, and the least and most that one of them trained
     restart       seconds from the start of a process until its lab began a new life, at most
     held up       seconds from the begin of a life, or a publication, until a lab had merged and trained on, at most
+    no version    seconds that a lab ran without a new one, at most; its training is part of these
     mean, worst   scores of the labs' final models; difference: of the means, against the quiet run
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from blake3 import blake3
 from rich.table import Table
 
 from braintorrent.errors import BrainTorrentError
+from braintorrent.experiments.cells import data_digest, keep, kept, numbers
 from braintorrent.experiments.labs import lab_names
 from braintorrent.experiments.real import run_real
 from braintorrent.experiments.scenes import Script
@@ -72,36 +80,51 @@ def measure(
     scenario: Scenario, out: Path, seeds: Sequence[int], versions: int, data: Path | None,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, Found]]:  # fmt: skip
-    """Of each seed both runs, by name; each is kept in `out` when it is done."""
-    found = []
+    """Of each seed both runs, by name; each is kept in `out` when it is done. ConfigError if others are kept there."""
+    found, trained_on = [], "stand-in" if data is None else data_digest(data)
     for seed in seeds:
         both: dict[str, Found] = {}
         for name, scenario_ in pair(scenario, versions).items():
             folder = out / f"{name}-{versions}-versions-seed-{seed}"
-            kept = folder.with_suffix(".json")
-            if not kept.exists():
-                kept.write_text(json.dumps(play(scenario_, folder, seed, data), indent=1) + "\n")
-            both[name] = json.loads(kept.read_text())
+            file = folder.with_suffix(".json")
+            of = {
+                "data": trained_on,
+                "scenario": blake3(repr(replace(scenario_, teaches="")).encode()).hexdigest()[:16],
+            }
+            if (run := kept(file, of)) is None:
+                shutil.rmtree(folder, ignore_errors=True)
+                run = keep(file, of | play(scenario_, folder, seed, data))
+            both[name] = run
             say(f"seed {seed}, {name}: {mean(both[name]['scores'].values()):.3f}")
         found.append(both)
     return found
 
 
+def _digest(scenario: Scenario) -> str:
+    return blake3(repr(replace(scenario, teaches="")).encode()).hexdigest()[:16]
+
+
 def table(found: Sequence[Mapping[str, Found]], ask_every: float) -> Table:
     """One row a run; red where a version is lost, a lab was held up longer than it asks, or the score differs."""
-    shown = Table("seed", "run", "kills", "versions", "lost", "restart", "held up", "mean", "worst lab", "difference")
+    shown = Table("seed", "run", "kills", "versions", "lost", "restart", "held up", "no version", "mean", "worst lab",
+                  "difference")  # fmt: skip
     for both in found:
         for name, run in both.items():
             figures, scores = run["figures"], run["scores"].values()
             cost = mean(scores) - mean(both["quiet"]["scores"].values())
             good = not figures["versions_lost"] and figures["held_up"] <= ask_every + MERGING and abs(cost) <= WITHIN
-            kills = sum(what.startswith("kill") for _, what in run["happened"])
             shown.add_row(
-                str(run["seed"]), name, str(kills), str(sum(run["versions"])), str(figures["versions_lost"]),
-                f"{figures['longest_boot_seconds']:.1f} s", f"{figures['held_up']:.1f} s", f"{mean(scores):.3f}",
+                str(run["seed"]), name, f"{figures['kills_at_work']} of {figures['kills']}", _counted(run["versions"]),
+                str(figures["versions_lost"]), f"{figures['longest_boot_seconds']:.1f} s",
+                f"{figures['held_up']:.1f} s", f"{figures['longest_wait']:.1f} s", f"{mean(scores):.3f}",
                 f"{min(scores):.3f}", f"{cost:+.3f}", style=None if good else "red",
             )  # fmt: skip
     return shown
+
+
+def _counted(versions: Sequence[int]) -> str:
+    least, most = min(versions), max(versions)
+    return f"{sum(versions)} ({least}{f' to {most}' if most > least else ' each'})"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -111,17 +134,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="a data folder with labels, such as Task04_Hippocampus")
     parser.add_argument("out", type=Path, help="where the labs' folders and a JSON file for each run go")
     parser.add_argument("--script", type=Path, default=Path("scenarios/kill_and_return.py"), help="the scenario")
-    parser.add_argument("--seeds", type=_numbers, default=[0, 1], help="such as 0,1")
+    parser.add_argument("--seeds", type=numbers, default=(0, 1), help="such as 0,1")
     parser.add_argument("--versions", type=int, default=VERSIONS, help="of each lab")
     given = parser.parse_args(argv)
-    scenario = Script.read(given.script).build()
     given.out.mkdir(parents=True, exist_ok=True)
-    found = measure(scenario, given.out, given.seeds, given.versions, given.data, console().print)
+    try:
+        scenario = Script.read(given.script).build()
+        found = measure(scenario, given.out, given.seeds, given.versions, given.data, console().print)
+    except BrainTorrentError as error:
+        sys.exit(f"{parser.prog}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{parser.prog}: interrupted; the same command goes on with what is missing")
     console().print(table(found, scenario.policy.ask_every))
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ class Stage:
 
     lan, addresses: the machines they are on, None where all share this one. backups: whether one is made before each
     new life. wiped: (lab, what its disk told before it was lost). away: stopped or killed on purpose. returning: to be
-    started once they have left. sessions: [lab, from, to] in Unix seconds, to = inf while it runs. peak_rss_mib: of
-    one process, as far as Linux tells.
+    started once they have left. sessions: [lab, from, to] in Unix seconds, to = inf while it runs. killed: (lab, when),
+    of processes that ran. peak_rss_mib: of one process, as far as Linux tells.
     """
 
     folders: Sequence[Path]
@@ -53,6 +53,7 @@ class Stage:
     returning: set[int] = field(default_factory=set)
     paused: set[int] = field(default_factory=set)
     sessions: list[list[float]] = field(default_factory=list)
+    killed: list[tuple[int, float]] = field(default_factory=list)
     peak_rss_mib: float | None = None
 
     def stories(self) -> dict[int, Story]:
@@ -125,6 +126,8 @@ class Stage:
 
     def kill(self, lab: int) -> None:
         """End it at once, wherever it is; it is gone on return."""
+        if lab in self.present:
+            self.killed.append((lab, time.time()))
         self._signal(lab, signal.SIGKILL)
         self._gone(lab)
         self.paused.discard(lab)

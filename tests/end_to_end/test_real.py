@@ -15,6 +15,7 @@ import pytest
 
 from braintorrent.errors import ConfigError
 from braintorrent.experiments.real import run_real
+from braintorrent.experiments.real_figures import at_work
 from braintorrent.experiments.real_kills import measure, table
 from braintorrent.experiments.real_ledgers import Story, held_up, longest_wait, lost
 from braintorrent.experiments.real_predicted import compared, scenarios, virtual
@@ -128,14 +129,22 @@ def test_a_lab_that_hangs_is_held_up_whatever_ends_it(lives, published, merges, 
     assert held_up(told, 0.0, ends) == seconds
 
 
+def test_a_kill_counts_if_it_meets_a_lab_at_work():
+    begun = [(0, 10.0, 50.0, 5.0), (1, 10.0, 90.0, 5.0)]  # lab, from, to, seconds to begin
+    stories = [(0, story("a", [], [])), (1, replace(story("b", [], []), finished=60.0))]
+    for lab, unix, counts in ((0, 12.0, 0), (0, 50.0, 1), (0, 51.0, 0), (1, 50.0, 1), (1, 70.0, 0), (2, 20.0, 0)):
+        assert at_work([(lab, unix)], begun, stories) == counts, (lab, unix)
+
+
 def test_kills_cost_labs_nothing_that_versions_do_not_make_good(tmp_path):
     happenings = (Happening(4.0, "kill", (0,), until=4.0), Happening(5.0, "lose_all", (1,), until=5.0))
     pace = Policy(ask_every=0.5, ask_deadline=2.0, alone_after=1.5)
     told = Scenario("two", "", 2, 0.0, pace, 0.4, happenings=happenings, within=0.1, model_bytes=8000)
-    both = measure(told, tmp_path, [0], 6, None)[0]
+    both = measure(told, tmp_path, [0], 12, None)[0]
     quiet, kills = both["quiet"], both["kills"]
-    assert quiet["versions"] == [6, 6], "each ends by itself"
-    assert min(kills["versions"]) >= 6
+    assert quiet["versions"] == [12, 12], "each ends by itself"
+    assert min(kills["versions"]) >= 12
+    assert [run["figures"]["kills"] for run in both.values()] == [0, 2]
     assert [what for _, what in kills["happened"]][-3:-1] == ["kill 1", "lose_all 1"]
     assert [run["figures"]["versions_lost"] for run in both.values()] == [0, 0]
     assert kills["figures"]["held_up"] < 0.5 + 1.5, "ask_every, and what a busy machine takes"
@@ -144,7 +153,13 @@ def test_kills_cost_labs_nothing_that_versions_do_not_make_good(tmp_path):
     assert 50 < kills["figures"]["peak_rss_mib"] < 200, "of one process, not of the one that started it"
     assert quiet["scores"] == pytest.approx(kills["scores"], abs=0.1)
     assert table([both], pace.ask_every).row_count == 2
-    assert measure(told, tmp_path, [0], 6, None) == [both], "what is there is not played again"
+    assert measure(told, tmp_path, [0], 12, None) == [both], "what is there is not played again"
+    with pytest.raises(ConfigError, match=r"quiet-12-versions-seed-0\.json: of scenario \w+, not \w+; move it away"):
+        measure(replace(told, version_seconds=9.0), tmp_path, [0], 12, None)
+    (tmp_path / "quiet-12-versions-seed-0.json").unlink()
+    again = measure(told, tmp_path, [0], 12, None)[0]["quiet"]
+    assert again["happened"] != quiet["happened"], "what was interrupted is played anew"
+    assert again["scenario"] == quiet["scenario"]
 
 
 def test_who_is_started_while_it_leaves_starts_once_it_has_left(staged):
