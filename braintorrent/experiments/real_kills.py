@@ -8,11 +8,11 @@ effort. Then each lab's final model is measured on its own test cases, which are
 already is not played again; what is left of one that was interrupted is removed, and played from its beginning.
 
     kills         that met a lab at work, of all: others met one that was only starting, or had finished
-    versions      of all labs, and the least and most that one of them trained
+    versions      of all labs; each: the least and most that one of them trained
     restart       seconds from the start of a process until its lab began a new life, at most
-    held up       seconds from the begin of a life, or a publication, until a lab had merged and trained on, at most
-    no version    seconds that a lab ran without a new one, at most; its training is part of these
-    mean, worst   scores of the labs' final models; difference: of the means, against the quiet run
+    held          seconds from the begin of a life, or a publication, until a lab had merged and trained on, at most
+    wait          seconds that a lab ran without a new version, at most; its training is part of these
+    mean, worst   scores of the labs' final models; cost: of the means, against the quiet run
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from statistics import mean
 from typing import Any
 
 from blake3 import blake3
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from braintorrent.errors import BrainTorrentError
@@ -106,25 +107,21 @@ def _digest(scenario: Scenario) -> str:
 
 def table(found: Sequence[Mapping[str, Found]], ask_every: float) -> Table:
     """One row a run; red where a version is lost, a lab was held up longer than it asks, or the score differs."""
-    shown = Table("seed", "run", "kills", "versions", "lost", "restart", "held up", "no version", "mean", "worst lab",
-                  "difference")  # fmt: skip
+    shown = Table("seed", "run", "kills", "versions", "each", "lost", "restart", "held", "wait", "mean", "worst",
+                  "cost", box=SIMPLE_HEAD, padding=0)  # fmt: skip
     for both in found:
         for name, run in both.items():
             figures, scores = run["figures"], run["scores"].values()
             cost = mean(scores) - mean(both["quiet"]["scores"].values())
             good = not figures["versions_lost"] and figures["held_up"] <= ask_every + MERGING and abs(cost) <= WITHIN
+            seconds = (f"{figures[which]:.1f}" for which in ("longest_boot_seconds", "held_up", "longest_wait"))
+            versions = run["versions"]
             shown.add_row(
-                str(run["seed"]), name, f"{figures['kills_at_work']} of {figures['kills']}", _counted(run["versions"]),
-                str(figures["versions_lost"]), f"{figures['longest_boot_seconds']:.1f} s",
-                f"{figures['held_up']:.1f} s", f"{figures['longest_wait']:.1f} s", f"{mean(scores):.3f}",
+                str(run["seed"]), name, f"{figures['kills_at_work']}/{figures['kills']}", str(sum(versions)),
+                f"{min(versions)}-{max(versions)}", str(figures["versions_lost"]), *seconds, f"{mean(scores):.3f}",
                 f"{min(scores):.3f}", f"{cost:+.3f}", style=None if good else "red",
             )  # fmt: skip
     return shown
-
-
-def _counted(versions: Sequence[int]) -> str:
-    least, most = min(versions), max(versions)
-    return f"{sum(versions)} ({least}{f' to {most}' if most > least else ' each'})"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
