@@ -16,11 +16,11 @@ from braintorrent.protocol.notices import Proof
 from braintorrent.protocol.steps import Step
 from braintorrent.simulation import sizes
 from braintorrent.simulation.learner import Blob, Model
+from braintorrent.simulation.network import STALL
 
 if TYPE_CHECKING:
     from braintorrent.simulation.peer import Peer
 
-STALL = 30.0  # seconds without a byte, after which a transfer has failed, as network.limits has it
 TRIPS = 4  # of a fetch: for the record, TCP, TLS, and the model
 
 

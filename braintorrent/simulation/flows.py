@@ -61,6 +61,13 @@ class Flows:
     def begin(self, up: Way, down: Way, size: float, through: Callable[[], None], cut: Callable[[float], None]) -> Flow:
         """Send `size` bytes over two ways, not both of them unlimited."""
         flow = Flow(up, down, size, through, cut, self.clock.now)
+        self.go_on(flow)
+        return flow
+
+    def go_on(self, flow: Flow) -> None:
+        """It flows, or flows again after it was halted."""
+        up, down = flow.up, flow.down
+        flow.since, flow.rate, flow.wakes = self.clock.now, 0.0, NEVER
         up.flows[flow] = down.flows[flow] = None
         shared = [way for way in (up, down) if len(way.flows) > 1]
         if len(shared) == 2:  # an equal share of the first; of what it does not get of the second, others have some
@@ -68,12 +75,11 @@ class Flows:
             shared.append(up)
         for way in shared or (up,):
             self._share(way)
-        return flow
 
     def cut(self, flow: Flow) -> None:
         """It flows no more, if it still does."""
         if flow in flow.up.flows:
-            self._end(flow)
+            self.halt(flow)
             flow.cut(flow.left)
 
     def _share(self, way: Way, *, further: bool = True) -> None:
@@ -117,10 +123,11 @@ class Flows:
             flow.wakes = due
             self.clock.at(due, self._look, flow, due)
         else:
-            self._end(flow)
+            self.halt(flow)
             flow.through()
 
-    def _end(self, flow: Flow) -> None:
+    def halt(self, flow: Flow) -> None:
+        """What it used of its ways is the others'. What is left of it can go on later."""
         flow.left -= flow.rate * (self.clock.now - flow.since)
         flow.wakes = -NEVER
         for way in (flow.up, flow.down):

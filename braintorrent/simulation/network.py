@@ -12,6 +12,7 @@ from braintorrent.simulation.clock import Clock
 from braintorrent.simulation.flows import NEVER, Flow, Flows, Way
 from braintorrent.simulation.scenario import Links
 
+STALL = 30.0  # seconds without a byte, after which a transfer has failed, as network.limits has it
 LARGE = 64 * 1024  # bytes; what is larger shares the lines with others, what is smaller slips in between
 FRAMES = 1.1  # bytes on a line for one that flows: headers, acknowledgements, what TCP repeats (measured, lines full)
 
@@ -26,6 +27,8 @@ class Line:
         self.name, self.links, self.nat, self.closed_to = name, links, nat, closed_to
         self.sent = 0.0  # bytes
         self.side = 0  # of the cut; who is on another is not reached
+        self.silent = False  # its process is stopped where it is: no byte goes or is taken
+        self.hung_up = -NEVER  # when its process last ended
         self.up, self.down = Way(links.uplink or NEVER), Way(links.downlink or NEVER)
 
 
@@ -37,26 +40,65 @@ class Network:
     rng: Random
     lines: dict[str, Line] = field(default_factory=dict)
     flows: Flows = field(init=False)
+    halted: dict[Flow, float] = field(default_factory=dict)  # by a cut or a silent end, since when
 
     def __post_init__(self) -> None:
         self.flows = Flows(self.clock)
 
     def part(self, *sides: Iterable[str]) -> None:
         """Cut the network into these sides; who is in none is on a side with all such."""
-        self.heal()
-        for number, side in enumerate(sides, 1):
-            for name in side:
-                self.lines[name].side = number
+        side_of = {name: number for number, side in enumerate(sides, 1) for name in side}
+        for name, line in self.lines.items():
+            line.side = side_of.get(name, 0)
+        self._look()
 
     def heal(self) -> None:
         """Everyone reaches everyone again."""
-        for line in self.lines.values():
-            line.side = 0
+        self.part()
+
+    def silence(self, line: Line, silent: bool) -> None:
+        """Its process is stopped where it is, or goes on."""
+        line.silent = silent
+        self._look()
 
     def hang_up(self, line: Line) -> None:
         """Its process is gone, and its connections with it: who is in the middle of a transfer learns so at once."""
+        line.silent, line.hung_up = False, self.clock.now
         for flow in (*line.up.flows, *line.down.flows):
             self.flows.cut(flow)
+        if self.halted:
+            self._look()
+
+    def halt(self, flow: Flow) -> None:
+        """No byte comes through: it fails, unless it goes on soon."""
+        self.flows.halt(flow)
+        self.halted[flow] = now = self.clock.now
+        self.clock.after(STALL, self._fail, flow, now)
+
+    def cut(self, flow: Flow) -> None:
+        """It is given up, if it is still on its way."""
+        if self.halted.pop(flow, None) is not None:
+            flow.cut(flow.left)
+        else:
+            self.flows.cut(flow)
+
+    def _fail(self, flow: Flow, since: float) -> None:
+        if self.halted.get(flow) == since:
+            self.cut(flow)
+
+    def _look(self) -> None:
+        """What flows between two that do not reach each other halts; what halted goes on where they do again."""
+        of = {way: line for line in self.lines.values() for way in (line.up, line.down)}
+        for flow in [flow for line in self.lines.values() for flow in line.up.flows]:
+            if not _reach(of[flow.up], of[flow.down]):
+                self.halt(flow)
+        for flow, since in [*self.halted.items()]:
+            one, other = of[flow.up], of[flow.down]
+            if _reach(one, other) and since <= max(one.hung_up, other.hung_up):
+                self.cut(flow)  # its other end is told now that there is nobody any more
+            elif _reach(one, other):
+                del self.halted[flow]
+                self.flows.go_on(flow)
 
     def exchange(
         self, source: Line, target: Line, size: float, serve: Callable[[], tuple[Any, float] | None],
@@ -66,7 +108,7 @@ class Network:
 
         serve: returns the answer (a RemoteError is one) and its bytes, or None if nobody is there.
         done: called once; with Unreachable, `deadline` seconds after the start, if there is no answer. An answer
-        that flows takes its time. trips: there and back, all but the last of them to make a connection.
+        that flows takes its time, but not STALL without a byte. trips: there and back, all but the last of them to make a connection.
         """
         Exchange(self, source, target, serve, done, self.clock.now + deadline, deadline).ask(size, trips)
 
@@ -76,6 +118,10 @@ class Network:
         if source.side != target.side or (loss and self.rng.random() < loss):
             return None
         return _seconds(source, target, self.rng.random())
+
+
+def _reach(one: Line, other: Line) -> bool:
+    return one.side == other.side and not (one.silent or other.silent)
 
 
 def _seconds(source: Line, target: Line, share: float) -> float:
@@ -114,7 +160,7 @@ class Exchange:
             delay += (trips - 1) * (_seconds(source, target, 0.5) + _seconds(target, source, 0.5))
         flow = self._send(source, target, size, delay, self._arrived)
         if flow is not None:
-            network.clock.at(self.late, network.flows.cut, flow)
+            network.clock.at(self.late, network.cut, flow)
 
     def _arrived(self) -> None:
         source, target = self.source, self.target
@@ -153,7 +199,10 @@ class Exchange:
             here.sent += size - left / FRAMES
             clock.after(0.0, self.done, Unreachable(f"the transfer with {self.target.name} broke off"))
 
-        return self.network.flows.begin(here.up, there.down, size * FRAMES, through, cut)
+        flow = self.network.flows.begin(here.up, there.down, size * FRAMES, through, cut)
+        if not _reach(here, there):
+            self.network.halt(flow)
+        return flow
 
     def _lost(self) -> None:
         trouble = Unreachable(f"no answer from {self.target.name} in {self.deadline:g} s")

@@ -99,11 +99,13 @@ class Peer:
         """The process is stopped where it is; it answers nobody."""
         if self.machine is not None and self._paused is None:
             self._paused = []
+            self.world.network.silence(self.line, True)
             self.note("pause")
 
     def resume(self) -> None:
         """It goes on, with all that waited for it."""
         waiting, self._paused = self._paused, None
+        self.world.network.silence(self.line, False)
         for call in waiting or ():
             self.do(*call)
 

@@ -120,6 +120,54 @@ def test_who_is_killed_in_the_middle_of_a_transfer_is_not_waited_for() -> None:
     assert made[2].sent == pytest.approx(3e5 / 1.1)
 
 
+def halted(fate: str, until: float, killed: float = 1e9) -> tuple[float, Any, float]:
+    """When a model of eleven seconds came, from second 1 to `until` cut off; what came; bytes sent by then."""
+    made = network, a, b = pair(Links((0.0, 0.0), 1e5, 1e5))
+    clock = network.clock
+    if fate == "parted":
+        clock.at(1.0, network.part, ["a"])
+        clock.at(until, network.heal)
+    else:
+        one = a if fate == "its reader paused" else b
+        clock.at(1.0, network.silence, one, True)
+        clock.at(until, network.silence, one, False)
+    clock.at(killed, network.hang_up, b)
+    ((when, what),) = exchange(made, "yes", size=1e6)
+    return when, what, b.sent
+
+
+FATES = ["parted", "paused", "its reader paused"]
+
+
+@pytest.mark.parametrize("fate", FATES)
+def test_what_flows_halts_at_a_cut_or_a_pause_and_goes_on_if_that_ends_soon(fate: str) -> None:
+    assert halted(fate, 21.0) == (pytest.approx(11.0 + 20.0), "yes", 1e6)
+
+
+@pytest.mark.parametrize("fate", FATES)
+@pytest.mark.parametrize("until", [32.0, 1e6])
+def test_after_thirty_seconds_without_a_byte_a_transfer_has_failed(fate: str, until: float) -> None:
+    when, what, sent = halted(fate, until)
+    assert when == pytest.approx(31.0)
+    assert isinstance(what, Unreachable)
+    assert sent == pytest.approx(1e5 / 1.1)
+
+
+@pytest.mark.parametrize(("fate", "told"), [("parted", 21.0), ("paused", 11.0)])
+def test_who_is_killed_behind_a_cut_is_missed_when_it_heals(fate: str, told: float) -> None:
+    when, what, _ = halted(fate, 21.0, killed=11.0)
+    assert when == pytest.approx(told)
+    assert isinstance(what, Unreachable)
+
+
+def test_what_halts_leaves_its_line_to_others() -> None:
+    made = network, a, b = pair(Links((0.0, 0.0), 1e5, 1e5))
+    network.lines["c"] = c = Line("c", a.links)
+    network.exchange(c, b, 0.0, lambda: ("a model", 1e6), lambda got: None, 5.0)
+    network.clock.at(1.0, network.part, ["c"])
+    assert exchange(made, "yes", size=1e6) == [(pytest.approx(1.0 + 10.5), "yes")]
+
+
 def test_a_few_bytes_wait_behind_what_takes_all_of_a_line() -> None:
     line = Links((0.0, 0.0), 1e5, 1e5, queue=0.5)
     made = pair(line)

@@ -222,6 +222,20 @@ def test_without_a_clock_the_others_remember() -> None:
     assert world.equivocations == []
 
 
+def test_a_lab_that_is_paused_sends_nothing() -> None:
+    thin = Links(uplink=100_000.0)  # ten seconds for a model
+    world = World(story(4, Policy(ask_every=5.0), within=1.0, links=thin, **trains(20.0)), 16).run(60.0)
+    paused = next(peer for peer in world.peers.values() if peer.line.up.flows)
+    before, flowing = paused.line.sent, sum(flow.left for flow in paused.line.up.flows)
+    paused.pause()
+    world.run(150.0)
+    assert paused.line.sent < before + 0.9 * flowing
+    halted = paused.line.sent
+    paused.resume()
+    world.run(300.0)
+    assert paused.line.sent > halted + 5e6
+
+
 # ----------------------------------------------------------------- a full disk
 
 
