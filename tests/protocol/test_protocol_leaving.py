@@ -223,3 +223,14 @@ def test_who_waits_for_a_peer_is_told_when_that_peer_leaves_too(shell: Make) -> 
     s.feed("stop")
     assert s.left() == "stopped", "nobody stays"
     assert [(ask.peer, ask.message.phase) for ask in s.asks] == [("a", "leaving")]
+
+
+def test_who_is_long_gone_is_told_nothing(shell: Make) -> None:
+    s = shell("a", quorum=9, patience=1e6)
+    training(s)
+    s.train()
+    s.publish()
+    s.wait(40.0, meanwhile=lambda: [s.silence("a") for _ in list(s.asks)])
+    s.feed("stop")
+    assert s.left() == "stopped"
+    assert all(ask.message.phase == "working" for ask in s.asks)
