@@ -55,7 +55,7 @@ def virtual(scenario: Scenario, seed: int, boot: float) -> Run:
 def compared(run: Run) -> dict[str, float]:
     """Versions, bytes by all, and seconds until all present labs had a version, in the middle."""
     until = SETTLED * run.scenario.seconds
-    reached = [spread.held[2] for spread in run.spreads if spread.held[0] is not None and spread.at < until]
+    reached = [spread.held[2] for spread in run.spreads if spread.at < until]
     return {
         "versions": float(sum(run.versions)),
         "bytes sent": sum(run.bytes_sent),

@@ -166,10 +166,15 @@ class Watch:
         )  # fmt: skip
 
     def spreads(self) -> list[Spread]:
-        """How far each followed publish came."""
-        probes = [Spread(probe.author, probe.at, influence=_three(probe)) for probe in self.probes]
-        held = [Spread(reach.author, reach.at, held=_three(reach)) for reach in self.reaches]
-        return [*held, *probes]
+        """How far each publish came, in a large federation each of the probes."""
+        probes = {(probe.author, probe.at): _three(probe) for probe in self.probes}
+        if not self.reaches:
+            return [Spread(author, at, influence=times) for (author, at), times in probes.items()]
+        nothing = (None, None, None)
+        return [
+            Spread(reach.author, reach.at, _three(reach), probes.get((reach.author, reach.at), nothing))
+            for reach in self.reaches
+        ]
 
 
 def _three(reach: Reach) -> tuple[float | None, float | None, float | None]:

@@ -291,6 +291,13 @@ def test_what_is_compared_can_be_real_and_is_settled_in_virtual_time():
     assert all(value < math.inf for told in (quiet, troubled, slower) for value in told.values())
 
 
+def test_publishes_that_came_to_few_are_compared_too():
+    run = virtual(scenarios()[0], 0, 2.0)
+    assert len(run.spreads) == sum(run.versions)
+    few = [replace(spread, held=(None, None, None)) for spread in run.spreads]
+    assert compared(replace(run, spreads=few))["seconds until all"] == math.inf
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_a_kill_every_three_seconds_loses_nothing_and_holds_nobody_up(tmp_path):
