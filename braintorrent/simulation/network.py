@@ -108,7 +108,8 @@ class Network:
 
         serve: returns the answer (a RemoteError is one) and its bytes, or None if nobody is there.
         done: called once; with Unreachable, `deadline` seconds after the start, if there is no answer. An answer
-        that flows takes its time, but not STALL without a byte. trips: there and back, all but the last of them to make a connection.
+        that flows takes its time, but no STALL without a byte. trips: there and back, all but the last of them to make
+        a connection.
         """
         Exchange(self, source, target, serve, done, self.clock.now + deadline, deadline).ask(size, trips)
 

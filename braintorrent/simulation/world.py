@@ -50,6 +50,7 @@ class World:
         self._of = list(self.peers.values())
         self.asks = 0
         self.gone: set[str] = set()  # these do not start again
+        self.returning: set[str] = set()  # these leave, and start again as soon as they have left
         self.contents: dict[tuple[str, Version], str] = {}
         self.conflicts: list[Announcement] = []  # a version published a second time, with another content
         self.equivocations: list[Quarantine] = []
@@ -133,6 +134,7 @@ class World:
             case "leave":
                 self.leave(peer)
             case "kill":
+                self.returning.discard(peer.name)
                 peer.crash()
             case "lose_disk" if peer.machine is None:
                 peer.lose_disk()
@@ -148,10 +150,12 @@ class World:
     def start(self, name: str) -> None:
         """Start a peer that is down, or as soon as it has left, and let discovery do its work."""
         peer, known = self.peers[name], self.scenario.known
-        if peer.machine is not None and peer.machine.stopping:
-            self.clock.after(LOOK_AGAIN, self.start, name)
+        if peer.machine is not None and peer.machine.stopping and name not in self.returning:
+            self.returning.add(name)
+            self.clock.after(LOOK_AGAIN, self._return, name)
         if peer.machine is not None or name in self.gone:
             return
+        self.returning.discard(name)
         if peer.index in self._copied:
             peer.back_up()
         others = [p.name for p in self.present()] if known is None else self._known(peer, known)
@@ -160,6 +164,11 @@ class World:
             peer.sighted(other)
             if known is None:
                 self.peers[other].sighted(name)
+
+    def _return(self, name: str) -> None:
+        if name in self.returning:
+            self.returning.remove(name)
+            self.start(name)
 
     def _known(self, peer: Peer, known: int) -> list[str]:
         drawn = self.rng.sample(range(len(self._of)), min(known + 1, len(self._of)))
@@ -174,4 +183,5 @@ class World:
     def lose(self, name: str) -> None:
         """It crashes and never returns."""
         self.gone.add(name)
+        self.returning.discard(name)
         self.peers[name].crash()

@@ -23,6 +23,12 @@ def test_who_is_started_while_it_leaves_starts_once_it_has_left():
     assert returned.versions[1] > played(Happening(30.0, "leave", (1,))).versions[1]
 
 
+def test_who_is_killed_while_it_leaves_to_start_again_stays_away():
+    leaves, killed = Happening(30.0, "leave", (1,), until=30.5), Happening(31.2, "kill", (1,))
+    assert played(leaves, killed).series.present[-1] == 2
+    assert played(leaves, Happening(31.2, "kill", (1,), until=40.0)).series.present[-1] == 3
+
+
 def test_nobody_is_at_no_distance():
     left = played(Happening(30.0, "leave", (0, 1, 2)))
     assert left.series.present[-1] == 0
