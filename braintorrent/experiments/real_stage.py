@@ -6,7 +6,6 @@ is about to leave as soon as it has left.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import shutil
 import signal
@@ -28,6 +27,7 @@ from braintorrent.node.lab import address_hints, ensure_identity
 from braintorrent.node.roster import Member
 from braintorrent.node.trusting import trust
 from braintorrent.protocol.messages import Protocols
+from braintorrent.simulation.running import peak_rss_mib
 from braintorrent.storage import StatePaths
 
 KEPT = ("key", "roster.json", ".gitignore")  # what a person puts back after a disk was lost
@@ -82,7 +82,7 @@ class Stage:
             self._close_session(lab)
         for lab in self.returning - set(self.present):
             self.start(lab)
-        peaks = [peak for lab in self.present if (peak := _peak_rss_mib(self._process(lab).pid)) is not None]
+        peaks = [peak for lab in self.present if (peak := peak_rss_mib(self._process(lab).pid)) is not None]
         self.peak_rss_mib = max([*peaks, self.peak_rss_mib or 0.0]) or None
 
     def _check(self) -> None:
@@ -219,14 +219,6 @@ class Stage:
         if self.lan is None:
             raise ValueError("labs that share a machine share its network")
         return self.lan
-
-
-def _peak_rss_mib(process: int) -> float | None:
-    """From /proc: getrusage's peak of a child begins with that of the process which started it."""
-    with contextlib.suppress(OSError, ValueError):  # not Linux, or it has just ended
-        words = Path(f"/proc/{process}/status").read_text().split()
-        return int(words[words.index("VmHWM:") + 1]) / 1024
-    return None
 
 
 def _replace(folder: Path, by: Path) -> None:

@@ -6,7 +6,7 @@ import gc
 import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -80,7 +80,7 @@ def figures(world: World, wall_seconds: float) -> dict[str, Any]:
         "virtual_seconds": world.clock.now,
         "wall_seconds": round(wall_seconds, 3),
         "events": world.clock.events,
-        "peak_rss_mib": round(_peak_rss_mib(), 1),
+        "peak_rss_mib": round(peak_rss_mib() or 0.0, 1),
         "versions_published": published,
         "versions_lost": watch.versions_lost(),
         "intervals_to_99": None if interval is None or middle == float("inf") else middle / interval,
@@ -91,13 +91,15 @@ def figures(world: World, wall_seconds: float) -> dict[str, Any]:
     }
 
 
-def _peak_rss_mib() -> float:
-    """Of this process alone: on Linux, getrusage's peak begins with that of the process which started this one."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        words = status.read_text().split()
+def peak_rss_mib(process: int | None = None) -> float | None:
+    """Of this process alone, or of another one while it runs, where the system tells.
+
+    On Linux, getrusage's peak begins with that of the process which started this one.
+    """
+    with suppress(OSError, ValueError):  # not Linux, or it has just ended
+        words = Path(f"/proc/{process or 'self'}/status").read_text().split()
         return int(words[words.index("VmHWM:") + 1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if process is None else None
 
 
 def _whom(who: tuple[int, ...]) -> str:
