@@ -38,6 +38,11 @@ class Act(NamedTuple):
 
 def timeline(scenario: Scenario, seed: int) -> list[Act]:
     """All that befalls the peers of a scenario, in order of time."""
+    return [act for act in fate(scenario, seed) if act.at < scenario.seconds]
+
+
+def fate(scenario: Scenario, seed: int) -> list[Act]:
+    """The same, and how those who are away in the end would return."""
     acts: list[Act] = []
     joining: set[int] = set()
     for number, happening in enumerate(scenario.happenings):
@@ -50,7 +55,7 @@ def timeline(scenario: Scenario, seed: int) -> list[Act]:
         first = scenario.within * rng.random()
         if index not in joining:
             acts += _life(scenario, index, first, rng)
-    return sorted((act for act in acts if act.at < scenario.seconds), key=lambda act: act.at)
+    return sorted(acts, key=lambda act: act.at)
 
 
 def _drawn(happening: Happening, peers: int, rng: Random) -> tuple[int, ...]:
@@ -86,6 +91,7 @@ def _life(scenario: Scenario, index: int, first: float, rng: Random) -> Iterator
             if end >= churn.until:
                 return
             start = end + farewell + churn.absence.draw(rng)
+        yield Act(start, "start", (index,))
 
 
 def _session(start: float, end: float, index: int, churn: Churn, rng: Random) -> Iterator[Act]:

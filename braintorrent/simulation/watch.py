@@ -153,9 +153,9 @@ class Watch:
         return [before + more for before, more in zip(self.seconds_here, open_, strict=True)]
 
     def versions_lost(self) -> int:
-        """Newest versions that another held, or that their author came back with, and that are on no disk now."""
+        """Newest versions that another held, or that their author came back with, and that are gone for good now."""
         on_disk: dict[str, Version] = {}
-        for disk in (peer.disk for peer in self.world.peers.values()):
+        for disk in (peer.disk for peer in self.world.lasting()):
             for announcement in (disk.newest, *(entry.held for entry in disk.entries.values())):
                 if announcement is not None and announcement.version > on_disk.get(announcement.author, NOTHING):
                     on_disk[announcement.author] = announcement.version

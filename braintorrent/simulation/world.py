@@ -14,7 +14,7 @@ from braintorrent.simulation.network import Line, Network
 from braintorrent.simulation.peer import Peer
 from braintorrent.simulation.scenario import Peer as Special
 from braintorrent.simulation.scenario import Scenario
-from braintorrent.simulation.timeline import Act, timeline
+from braintorrent.simulation.timeline import Act, fate, timeline
 from braintorrent.simulation.watch import Watch
 
 EPOCH_MS = 1_700_000_000_000  # unix time of virtual second 0
@@ -89,6 +89,16 @@ class World:
     def present(self) -> list[Peer]:
         """Peers that run and have not left."""
         return [peer for peer in self.peers.values() if peer.present]
+
+    def lasting(self) -> list[Peer]:
+        """Peers whose disks are not gone for good: they are present, will return, or have finished."""
+        now = self.clock.now
+        back = {i for act in fate(self.scenario, self.seed) if act.what == "start" and act.at > now for i in act.who}
+        return [
+            peer for name, peer in self.peers.items()
+            if peer.present or peer.reason == "finished" or name not in self.gone
+            and (name in self.returning or peer.index in back)
+        ]  # fmt: skip
 
     def missing(self) -> list[tuple[str, str]]:
         """(holder, author) of present peers where the one lacks the other's newest version."""
