@@ -48,11 +48,12 @@ def simulate(
 
     SCRIPT is a Python file that defines `scenario(peers)`, such as those of scenarios/; it is executed. The same
     script, peers and seed give the same run, whatever the machine: compare `trace_digest`. Ctrl-C keeps what is done.
+    What learns here is a stand-in; a script that is run by itself takes --real, and --data for networks on scans.
 
     \b
     braintorrent simulate scenarios/*.py --seeds 5 --workers 2 --out reports/
     braintorrent simulate scenarios/steady.py --peers 1000 --json
-    python scenarios/steady.py --help        (each also runs by itself, and with real processes)
+    python scenarios/steady.py --help        (each also runs by itself: --real, --data)
     """
     from braintorrent.experiments.scenes import Script
     from braintorrent.experiments.sweep import ENGINES, Job
