@@ -96,8 +96,8 @@ class World:
         back = {i for act in fate(self.scenario, self.seed) if act.what == "start" and act.at > now for i in act.who}
         return [
             peer for name, peer in self.peers.items()
-            if peer.present or peer.reason == "finished" or name not in self.gone
-            and (name in self.returning or peer.index in back)
+            if peer.present or peer.reason == "finished"
+            or (name not in self.gone and (name in self.returning or peer.index in back))
         ]  # fmt: skip
 
     def missing(self) -> list[tuple[str, str]]:
