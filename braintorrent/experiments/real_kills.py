@@ -88,10 +88,7 @@ def measure(
         for name, scenario_ in pair(scenario, versions).items():
             folder = out / f"{name}-{versions}-versions-seed-{seed}"
             file = folder.with_suffix(".json")
-            of = {
-                "data": trained_on,
-                "scenario": blake3(repr(replace(scenario_, teaches="")).encode()).hexdigest()[:16],
-            }
+            of = {"data": trained_on, "scenario": _digest(scenario_)}
             if (run := kept(file, of)) is None:
                 shutil.rmtree(folder, ignore_errors=True)
                 run = keep(file, of | play(scenario_, folder, seed, data))

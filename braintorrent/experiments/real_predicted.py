@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from braintorrent.experiments.cells import numbers
 from braintorrent.experiments.real import run_real
 from braintorrent.experiments.real_lan import QUEUE
 from braintorrent.protocol.policy import Policy
@@ -90,9 +91,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m braintorrent.experiments.real_predicted", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("out", type=Path, help="where the labs' folders and predicted.json go")
-    parser.add_argument("--seeds", default="0,1", help="each plays both scenarios, which takes five minutes")
+    parser.add_argument(
+        "--seeds", type=numbers, default="0,1", help="each plays both scenarios, which takes five minutes"
+    )
     given = parser.parse_args(argv)
-    rows = [told(scenario, given.out, seed) for seed in map(int, given.seeds.split(",")) for scenario in scenarios()]
+    rows = [told(scenario, given.out, seed) for seed in given.seeds for scenario in scenarios()]
     (given.out / "predicted.json").write_text(json.dumps(rows, indent=1) + "\n")
     Console().print(table(rows))
 
