@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -28,16 +29,24 @@ class Reach:
 
     def __init__(self, author: int, at: float, last: float) -> None:
         self.author, self.at, self.who = author, at, 1 << author
-        self.shares, self.times = (*SHARES, last), [None, None, None]  # type: list[float | None]
+        self.shares = (*SHARES, last)
+        self.times: tuple[float | None, float | None, float | None] = (None, None, None)
+
+    @property
+    def others(self) -> int:
+        """How many besides its author have it."""
+        return (self.who & ~(1 << self.author)).bit_count()
 
     def add(self, peer: int, present: int, now: float) -> bool:
         """One more has it. Whether all shares are reached."""
         self.who |= 1 << peer
         have, all_of_them = (self.who & present).bit_count(), present.bit_count()
-        for number, share in enumerate(self.shares):
-            if self.times[number] is None and have >= ceil(share * all_of_them):
-                self.times[number] = now - self.at
-        return self.times[2] is not None
+        half, most, last = (
+            now - self.at if time is None and have >= ceil(share * all_of_them) else time
+            for share, time in zip(self.shares, self.times, strict=True)
+        )
+        self.times = half, most, last
+        return last is not None
 
 
 class Watch:
@@ -167,16 +176,10 @@ class Watch:
 
     def spreads(self) -> list[Spread]:
         """How far each publish came, in a large federation each of the probes."""
-        probes = {(probe.author, probe.at): _three(probe) for probe in self.probes}
-        if not self.reaches:
-            return [Spread(author, at, influence=times) for (author, at), times in probes.items()]
-        nothing = (None, None, None)
-        return [
-            Spread(reach.author, reach.at, _three(reach), probes.get((reach.author, reach.at), nothing))
-            for reach in self.reaches
-        ]
-
-
-def _three(reach: Reach) -> tuple[float | None, float | None, float | None]:
-    half, most, last = reach.times
-    return half, most, last
+        probes = {
+            (probe.author, probe.at): Spread(probe.author, probe.at, influence=probe.times, reached=probe.others)
+            for probe in self.probes
+        }
+        held = (Spread(reach.author, reach.at, reach.times) for reach in self.reaches)
+        found = [replace(probes.pop((one.author, one.at), one), held=one.held) for one in held]
+        return found or [*probes.values()]
