@@ -72,7 +72,8 @@ def figures(world: World, wall_seconds: float) -> dict[str, Any]:
     to_99 = [probe.times[2] for probe in watch.probes]
     middle = median(float("inf") if seconds is None else seconds for seconds in to_99) if to_99 else float("inf")
     sent = sum(line.sent for line in world.network.lines.values())
-    last = watch.series.mean[-1] if any(watch.series.present[-1:]) else None
+    anybody = any(watch.series.present[-1:])
+    mean, worst = (watch.series.mean[-1], watch.series.worst[-1]) if anybody else (None, None)
     return {
         "scenario": scenario.name,
         "seed": world.seed,
@@ -85,9 +86,9 @@ def figures(world: World, wall_seconds: float) -> dict[str, Any]:
         "versions_lost": watch.versions_lost(),
         "intervals_to_99": None if interval is None or middle == float("inf") else middle / interval,
         "bytes_per_peer_per_version": sent / published if published else None,
-        "distance_to_optimum": None if world.learning.score else last,
+        "distance_to_optimum": None if world.learning.score else mean,
         "trace_digest": world.trace.digest,
-        **({"mean_score": last} if world.learning.score else {}),
+        **({"mean_score": mean, "worst_score": worst} if world.learning.score else {}),
     }
 
 

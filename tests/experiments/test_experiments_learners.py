@@ -212,7 +212,7 @@ def test_a_scenario_learns_from_scans_in_virtual_time(tmp_path: Path) -> None:
     data = scans(tmp_path / "cubes", 8)
     run = play(story, 0, data=data)
     assert run["figures"]["distance_to_optimum"] is None
-    assert 0 < run["figures"]["mean_score"] < 1
+    assert 0 < run["figures"]["worst_score"] <= run["figures"]["mean_score"] < 1
     assert run["figures"]["versions_published"] == 4
     assert run["scenario"]["model_bytes"] > 50_000  # of the network, so that it takes its time on the lines
     again = play(story, 0, data=data, workers=2)
