@@ -29,7 +29,7 @@ from braintorrent import plugins
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.contracts import Candidate
 from braintorrent.errors import LocalError
-from braintorrent.experiments.workers import GONE, pool
+from braintorrent.experiments.workers import GONE, children, end_children, pool
 from braintorrent.learning.baseline import train_alone
 from braintorrent.learning.merging import merge
 from braintorrent.learning.opening import open_learner, read_weights
@@ -70,7 +70,7 @@ class Learners:
     def __init__(self, folders: Sequence[Path], scenario: Scenario, seed: int, workers: int = 0) -> None:
         self._folders, self._count, self._scores = folders, 0, dict[int, float]()
         self._room = TemporaryDirectory(prefix="braintorrent-models-")
-        count = min(workers, len(folders))
+        self._others, count = children(), min(workers, len(folders))
         self._workers: list[Executor] = [pool(1) for _ in range(count)] or [_Here()]
         try:
             start = self._model(0, _start)
@@ -87,11 +87,13 @@ class Learners:
     def __enter__(self) -> Learners:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            end_children(but=self._others)
         self.close()
 
     def close(self) -> None:
-        """End the workers once they are done with what they are doing, and delete the models."""
+        """End the workers once they are done with what they are doing, and delete the models. By an error: at once."""
         for worker in self._workers:
             worker.shutdown(cancel_futures=True)
         self._room.cleanup()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)
@@ -38,16 +39,26 @@ def pool(count: int, room: Path | None = None) -> ProcessPoolExecutor:
 def given_up(count: int) -> Iterator[ProcessPoolExecutor]:
     """A pool that ends in the middle of what it does if the `with` ends by an error, or by Ctrl-C."""
     with tempfile.TemporaryDirectory(prefix="braintorrent-") as room:
-        before, workers = set(active_children()), pool(count, Path(room))
+        before, workers = children(), pool(count, Path(room))
         try:
             yield workers
         except BaseException:
             workers.shutdown(wait=False, cancel_futures=True)
-            for process in set(active_children()) - before:
-                process.terminate()
+            end_children(but=before)
             raise
         finally:
             workers.shutdown()
+
+
+def children() -> set[BaseProcess]:
+    """Processes of pools that run now."""
+    return set(active_children())
+
+
+def end_children(but: set[BaseProcess]) -> None:
+    """End those that run now, in the middle of what they do, but these."""
+    for process in children() - but:
+        process.terminate()
 
 
 def _begin(room: Path | None) -> None:
