@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from statistics import fmean
 
 import psutil
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from braintorrent.errors import ConfigError
 from braintorrent.experiments.real import run_real
 from braintorrent.experiments.real_figures import at_work
-from braintorrent.experiments.real_kills import measure, table
+from braintorrent.experiments.real_kills import WITHIN, measure, table
 from braintorrent.experiments.real_ledgers import Story, held_up, longest_wait, lost
 from braintorrent.experiments.real_predicted import compared, scenarios, virtual
 from braintorrent.experiments.real_setting import impossible
@@ -151,7 +152,8 @@ def test_kills_cost_labs_nothing_that_versions_do_not_make_good(tmp_path):
     assert quiet["figures"]["longest_wait"] < 5.0, "the last ones' waiting for each other is of no account"
     assert kills["figures"]["distance_to_optimum"] is not None, "of who has finished"
     assert 50 < kills["figures"]["peak_rss_mib"] < 200, "of one process, not of the one that started it"
-    assert quiet["scores"] == pytest.approx(kills["scores"], abs=0.1)
+    means = [fmean(run["scores"].values()) for run in both.values()]  # where between both a model ends is chance
+    assert means[0] == pytest.approx(means[1], abs=WITHIN)
     assert table([both], pace.ask_every).row_count == 2
     assert measure(told, tmp_path, [0], 12, None) == [both], "what is there is not played again"
     with pytest.raises(ConfigError, match=r"quiet-12-versions-seed-0\.json: of scenario \w+, not \w+; move it away"):
