@@ -46,10 +46,11 @@ class Fetches:
 
         everyone: for the last merge, which takes the newest of all, however many.
         """
-        lines = self._lines(now)
+        kept = now < self._kept_until
+        lines = self.policy.max_fetches - len(self.flying) - kept
         if not self.table.offered or lines <= 0 or now < self.paused_until:
             return
-        room = self._room(everyone) - self._kept(now)
+        room = self._room(everyone) - kept
         allowed = self._allowed(room)
         for author in self._by_lot(now, allowed) if allowed else ():
             takes = author not in self.table.fresh
@@ -85,12 +86,6 @@ class Fetches:
             elif takes and self._turn:
                 self._kept_until = now + 2 * self.policy.ask_every
         return wanted
-
-    def _kept(self, now: float) -> int:
-        return int(now < self._kept_until)
-
-    def _lines(self, now: float) -> int:
-        return self.policy.max_fetches - len(self.flying) - self._kept(now)
 
     def _only_from(self, caller: str, author: str, now: float) -> Offer | None:
         """The newest offer of `author`, if `caller` can give it and nobody who can be dialled can."""
@@ -167,7 +162,8 @@ class Fetches:
 
     def waiting(self, now: float) -> bool:
         """Whether some author's fetch could begin, were there fewer in flight."""
-        full = self._lines(now) <= 0 and now >= self.paused_until
+        lines = self.policy.max_fetches - (now < self._kept_until)
+        full = len(self.flying) >= lines and now >= self.paused_until
         waiting = (author for author in self._allowed(self._room(everyone=False)) if author not in self.flying)
         return full and any(self._choice(author, now) is not None for author in waiting)
 
@@ -177,9 +173,8 @@ class Fetches:
             return self.paused_until
         if self._soonest <= now:
             self._soonest = min((a.until for a in self.avoid.values() if a.until > now), default=NEVER)
-        if not self.table.offered:
-            return NEVER
-        return min(self._soonest, self._kept_until) if self._kept(now) else self._soonest
+        kept = self._kept_until if now < self._kept_until else NEVER
+        return min(self._soonest, kept) if self.table.offered else NEVER
 
     def coming(self, now: float, *, everyone: bool = False) -> bool:
         """Whether a fetch is in flight or could begin."""
