@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY := passive
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup demo test lint bench soak poisoned scenarios clean
+.PHONY: setup demo test lint bench soak poisoned paper scenarios clean
 
 setup: .venv/ready
 
@@ -36,6 +36,10 @@ soak: setup
 # Two of eight labs attack: what merges and gates bear. DATA is a data folder with labels.
 poisoned: setup
 	$(TEST_ENV) $(BIN)/python -m braintorrent.experiments.poisoned $(DATA) out/poisoned
+
+# The table of Roy et al. over 5 to 20 labs; goes on where it was interrupted. ARGS="--labs 5 --seeds 0" for less.
+paper: setup
+	$(TEST_ENV) $(BIN)/python -m braintorrent.experiments.paper $(DATA) out/paper $(ARGS)
 
 # Each story of churn with five seeds, in virtual time; then see out/scenarios/index.html.
 scenarios: setup

@@ -25,7 +25,7 @@ from braintorrent.errors import BadMessage
 from braintorrent.network.client import Client
 from braintorrent.network.server import Server
 from braintorrent.network.tls import certificate, client_context, server_context, to_der
-from braintorrent.network.wire import Hello
+from braintorrent.network.wire import PROTOCOL, Hello
 from braintorrent.protocol.messages import AskMessage, TellMessage
 from braintorrent.records import Artifact, Identity
 from braintorrent.storage.blobs import BlobStore
@@ -51,6 +51,9 @@ class Sender:
 
     def hello(self, caller: str, hello: Hello) -> Hello:
         return hello
+
+    def protocol(self, caller: str) -> int:
+        return PROTOCOL
 
     def ask(self, caller: str, ask: AskMessage) -> TellMessage:
         return TellMessage()

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from blake3 import blake3
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from braintorrent.errors import ConfigError
+from braintorrent.protocol.messages import MAX_PROTOCOL, PROTOCOLS, Protocols
 
 FORMAT = 1
 SHOWN_CHARS, SHOWN_ITEMS = 64, 64  # of an agreed value, and of a list taken apart; beyond that only a digest is told
@@ -110,6 +111,15 @@ class GatesSection(Section):
     )
 
 
+def _ordered(protocols: Protocols) -> Protocols:
+    if protocols[0] > protocols[1]:
+        raise ValueError(f"the lowest comes first: [{protocols[1]}, {protocols[0]}]")
+    return protocols
+
+
+_Protocol = Annotated[int, Field(ge=1, le=MAX_PROTOCOL)]
+
+
 class Peer(Section):
     """peer.toml. Nothing here needs to agree with anyone."""
 
@@ -140,6 +150,9 @@ class Peer(Section):
     disk_gib: float = Field(20.0, gt=0, description="bound on stored blobs; superseded ones go first")
     serve_mib_per_second: float | None = Field(
         None, gt=0, description="most that one other lab is sent; default: all the line gives, to be done soon"
+    )
+    protocols: Annotated[tuple[_Protocol, _Protocol], Field(strict=False), AfterValidator(_ordered)] = Field(
+        PROTOCOLS, description="lowest and highest spoken; 2 is 1 by another number, to rehearse an upgrade"
     )
     timing: TimingSection = TimingSection()
     stop: StopSection = StopSection()

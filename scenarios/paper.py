@@ -1,5 +1,6 @@
 """Paper: the setting of Roy et al. (arXiv:1905.06731). One lab after the other, drawn at random, asks all others,
 merges what is newer and trains on; there is no round and no server. The paper has 5, 7, 10 and 20 labs: --peers.
+Its table, with FedAvg, pooled scans and each lab alone beside it: `make paper DATA=...`.
 """
 
 from braintorrent.cli.simulating import main

@@ -1,5 +1,6 @@
-"""Rolling upgrade: one lab after the other goes over to a protocol that the old release does not speak, so that for a
-while the two camps cannot talk. Each lab carries what it holds across; nobody starts anew, and no version is lost.
+"""Rolling upgrade: one lab after the other restarts with a release that speaks protocols 1 and 2, and later with one
+that speaks 2 alone. In between the oldest and the newest do not understand each other; what they learn passes through
+the labs that speak both. Nobody starts anew, and no version is lost.
 """
 
 from braintorrent.cli.simulating import main
@@ -7,22 +8,24 @@ from braintorrent.protocol.policy import Policy
 from braintorrent.simulation.scenario import Happening, Scenario
 
 PEERS = 6
-BEGINS, APART = 60.0, 20.0  # seconds: the first lab's upgrade, and from one to the next
-AWAY = 15.0  # seconds that it takes, of which a leave in good order takes ten
+OLD, BOTH, NEW = (1, 1), (1, 2), (2, 2)  # lowest and highest protocol that a release speaks
+BEGINS, APART = 60.0, 20.0  # seconds: the first lab's first upgrade, and from one lab to the next
+BETWEEN = 70.0  # seconds from a lab's first upgrade to its second
+AWAY = 10.0  # seconds that each takes, a leave in good order included
 VERSION = 5.0  # seconds to train one
 PACE = Policy(ask_every=2.0, ask_deadline=5.0, alone_after=5.0)
 
 
 def scenario(peers: int = PEERS) -> Scenario:
-    when = [BEGINS + APART * lab for lab in range(peers)]
-    restarts = [Happening(at, "leave", (lab,), until=at + AWAY) for lab, at in enumerate(when)]
-    camps = [
-        Happening(at + AWAY, "partition", tuple(range(lab + 1)), until=at + APART + AWAY)
-        for lab, at in enumerate(when[:-1])
+    upgrades = [
+        Happening(at, "leave", (lab,), until=at + AWAY, protocols=speaks)
+        for lab in range(peers)
+        for at, speaks in ((BEGINS + APART * lab, BOTH), (BEGINS + APART * lab + BETWEEN, NEW))
     ]
+    seconds = BEGINS + APART * peers + BETWEEN + BEGINS
     return Scenario(
-        "rolling_upgrade", __doc__, peers, when[-1] + BEGINS, policy=PACE, version_seconds=VERSION,
-        happenings=(*restarts, *camps),
+        "rolling_upgrade", __doc__, peers, seconds, policy=PACE, version_seconds=VERSION, happenings=tuple(upgrades),
+        protocols=OLD,
     )  # fmt: skip
 
 

@@ -23,9 +23,9 @@ def run(folder: Path, verbose: bool) -> None:
     """Run the peer in FOLDER: find others, merge, train, announce.
 
     FOLDER holds peer.toml; federation.toml is there or in its parent. Ctrl-C (or SIGTERM) ends it cleanly
-    and loses nothing: training goes on from the same batch at the next start. A second Ctrl-C ends it at
-    once, which costs the training since the last checkpoint. Exit code 2: something of this lab's own is
-    wrong, said in one line.
+    and loses nothing: training goes on from the same batch at the next start. If nobody else holds its newest
+    version yet, it serves that first, for a minute at most. A second Ctrl-C ends it at once, which costs the
+    training since the last checkpoint. Exit code 2: something of this lab's own is wrong, said in one line.
 
     On several GPUs: torchrun --nproc-per-node 2 -m braintorrent run FOLDER (docs/gpus.md).
     """

@@ -48,11 +48,12 @@ def simulate(
 
     SCRIPT is a Python file that defines `scenario(peers)`, such as those of scenarios/; it is executed. The same
     script, peers and seed give the same run, whatever the machine: compare `trace_digest`. Ctrl-C keeps what is done.
+    What learns here is a stand-in; a script that is run by itself takes --real, and --data for networks on scans.
 
     \b
     braintorrent simulate scenarios/*.py --seeds 5 --workers 2 --out reports/
     braintorrent simulate scenarios/steady.py --peers 1000 --json
-    python scenarios/steady.py --help        (each also runs by itself, and with real processes)
+    python scenarios/steady.py --help        (each also runs by itself: --real, --data)
     """
     from braintorrent.experiments.scenes import Script
     from braintorrent.experiments.sweep import ENGINES, Job
@@ -88,29 +89,46 @@ def _command(build: Callable[..., Scenario]) -> click.Command:
         "--virtual/--real", default=True, help="In virtual time (default), or one `braintorrent run` per lab."
     )
     @click.option(
-        "--data", type=click.Path(path_type=Path, exists=True), help="With --real: scans to deal to the labs."
-    )
+        "--data", type=click.Path(path_type=Path, exists=True),
+        help="Scans to deal to the labs, which train networks on them; default: a stand-in learns.",
+    )  # fmt: skip
+    @click.option(
+        "--workers", type=click.IntRange(0),
+        help="Processes that train, with --data in virtual time (default: one per core). The run is the same.",
+    )  # fmt: skip
     @OUT
     @AS_JSON
     def command(
-        peers: int | None, seed: int, virtual: bool, data: Path | None, out: Path | None, as_json: bool
-    ) -> None:
+        peers: int | None, seed: int, virtual: bool, data: Path | None, workers: int | None, out: Path | None,
+        as_json: bool,
+    ) -> None:  # fmt: skip
         from tempfile import TemporaryDirectory
 
         from braintorrent.experiments.scenes import play
+        from braintorrent.experiments.workers import ended_in_order
+        from braintorrent.learning.opening import cores
 
-        if virtual and data is not None:
-            raise click.UsageError(
-                "--data is for --real; in virtual time a stand-in learns", click.get_current_context()
-            )
         scenario = build() if peers is None else build(peers)
-        with TemporaryDirectory(prefix=f"{name}-") as folder, _kept(out, as_json) as keep:
+        room = TemporaryDirectory(prefix=f"{name}-")
+        with ended_in_order(), _told(name), room as folder, _kept(out, as_json) as keep:
             with _bar(as_json) as advance:
                 real = None if virtual else Path(folder)
-                run = play(scenario, seed, real, data, lambda share: advance(name, round(100 * share), 100))
+                run = play(
+                    scenario, seed, real, data, lambda share: advance(name, round(100 * share), 100),
+                    cores() if workers is None else workers,
+                )  # fmt: skip
             keep(run)
 
     return command
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"braintorrent: {name} was interrupted; nothing of it is kept", err=True)
+        raise
 
 
 @contextmanager

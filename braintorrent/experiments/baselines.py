@@ -25,12 +25,13 @@ from typing import IO, TYPE_CHECKING, Any
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.contracts import Candidate, Prediction
 from braintorrent.experiments.split import counts, pool
+from braintorrent.learning import Learner
 from braintorrent.learning.baseline import train_alone
 from braintorrent.learning.merging import merge
 from braintorrent.learning.opening import cores, open_learner, read_weights
 from braintorrent.methods import Method
 from braintorrent.storage import file_digest
-from braintorrent.weights import Weights
+from braintorrent.weights import Schema, Weights
 
 if TYPE_CHECKING:
     from braintorrent.learning.learner import TorchLearner
@@ -131,7 +132,11 @@ def _pooled(folders: Sequence[Path], versions: int, out: Path) -> None:
 
 
 def _fedavg(folders: Sequence[Path], rounds: int, out: Path) -> None:
-    learners = [_open(folder) for folder in folders]
+    _save(fedavg([_open(folder) for folder in folders], rounds), out)
+
+
+def fedavg(learners: Sequence[Learner], rounds: int) -> Weights:
+    """The server's model after so many rounds, from the weights the learners have now."""
     server = learners[0].weights().copy()
     for _ in range(rounds):
         with ExitStack() as files:
@@ -142,20 +147,24 @@ def _fedavg(folders: Sequence[Path], rounds: int, out: Path) -> None:
                 file = files.enter_context(TemporaryFile())
                 clients.append(_candidate(f"{number:04}", learner, file))
             merge(Method(), None, Candidate("server", 0, -1), clients, server)
-    _save(server, out)
+    return server
 
 
 def _aggregate(folders: Sequence[Path], models: Sequence[Path], out: Path) -> None:
+    samples = [counts(_data(folder))["training"] for folder in folders]
+    _save(aggregate(samples, models, _open(folders[0]).schema), out)
+
+
+def aggregate(samples: Sequence[int], models: Sequence[Path], schema: Schema) -> Weights:
+    """The mean of labs' models, weighted with their training cases."""
+    mean = Weights(schema)
     with ExitStack() as files:
-        opened = [files.enter_context(path.open("rb")) for path in models]
-        samples = [counts(_data(folder))["training"] for folder in folders]
         candidates = [
-            Candidate(f"{number:04}", cases, file.fileno())
-            for number, (cases, file) in enumerate(zip(samples, opened, strict=True))
+            Candidate(f"{number:04}", cases, files.enter_context(path.open("rb")).fileno())
+            for number, (cases, path) in enumerate(zip(samples, models, strict=True))
         ]
-        mean = Weights(_open(folders[0]).schema)
         merge(Method(), None, Candidate("outside", 0, -1), candidates, mean)
-    _save(mean, out)
+    return mean
 
 
 def _predictions(folder: Path, models: Mapping[str, Path], part: str) -> dict[str, list[Prediction]]:
@@ -187,7 +196,7 @@ def _data(folder: Path) -> Path:
     return folder / load_peer(folder).data
 
 
-def _candidate(author: str, learner: TorchLearner, file: IO[bytes]) -> Candidate:
+def _candidate(author: str, learner: Learner, file: IO[bytes]) -> Candidate:
     _write(learner.weights(), file)
     return Candidate(author, learner.samples, file.fileno())
 

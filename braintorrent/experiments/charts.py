@@ -66,7 +66,7 @@ def _held(run: Run) -> str:
 
 
 def _influence(run: Run) -> str:
-    return _reached("From a publish until it is in others' models", run, "influence", (50, 90, 99))
+    return _reached("From a publish until it, or a model that merged it, is at others", run, "influence", (50, 90, 99))
 
 
 def _reached(title: str, run: Run, what: str, shares: Sequence[int]) -> str:
@@ -92,7 +92,7 @@ CHARTS: tuple[Callable[[Run], str], ...] = (
 
 def _scored(run: Run) -> bool:
     """Whether `mean` and `worst` are scores, since nobody knows an optimum: a real run on scans."""
-    return run["real"] and run["figures"]["distance_to_optimum"] is None
+    return "mean_score" in run["figures"]
 
 
 def _curve(run: Run, values: Sequence[float | None]) -> Curve:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 from braintorrent.config import load_peer
 from braintorrent.errors import ConfigError
+from braintorrent.experiments.workers import ended_in_order
 from braintorrent.node.control import last_status, read_status
 from braintorrent.node.lab import address_hints, ensure_identity
 from braintorrent.node.roster import Member, Roster
@@ -23,8 +25,7 @@ from braintorrent.storage import StatePaths
 
 Statuses = dict[str, dict[str, Any] | None]
 Show = Callable[[Statuses, dict[str, int]], None]
-ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # raise KeyboardInterrupt here as SIGINT does: nobody may be left behind
-GRACE = 30.0  # seconds between asking a process to end and ending it
+GRACE = 75.0  # seconds between asking a process to end and ending it: it may hand its newest version over
 
 
 def peer_folders(root: Path) -> list[Path]:
@@ -69,13 +70,10 @@ class Processes:
                 raise ConfigError(f"{which}: all are named {name}; give each peer.toml another name")
         self.running: dict[Path, subprocess.Popen[bytes]] = {}
         self.last: Statuses = dict.fromkeys(self.names.values())
-        self._handlers: dict[signal.Signals, Any] = {}
+        self._order = contextlib.ExitStack()
 
     def __enter__(self) -> Processes:
-        self._handlers = {sign: signal.getsignal(sign) for sign in ENDINGS}
-        for sign, handler in self._handlers.items():
-            if handler is not signal.SIG_IGN:  # nohup
-                signal.signal(sign, signal.default_int_handler)
+        self._order.enter_context(ended_in_order())
         try:
             for folder in self.folders:
                 if folder not in self.later:
@@ -91,8 +89,7 @@ class Processes:
         try:
             self.stop()
         finally:
-            for sign, handler in self._handlers.items():
-                signal.signal(sign, handler)
+            self._order.close()
 
     def start(self, folder: Path) -> None:
         """Start (again) the peer of a folder. What it prints goes to state/log/terminal.log."""

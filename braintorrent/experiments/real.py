@@ -28,6 +28,7 @@ def run_real(
 ) -> Run:  # fmt: skip
     """Play `scenario` with processes whose peer folders it makes in `folder`; it takes scenario.seconds.
 
+    Less where all have finished before, by the policy's stop rule, and nobody is to come any more.
     data: scans to deal out to the labs; None: the stand-in task. progress: told the share done. All processes have
     ended on return, however it returns. ConfigError for what cannot be real; BrainTorrentError if a lab fails.
     """
@@ -58,7 +59,9 @@ def _play(acts: list[Act], seconds: float, stage: Stage, watch: Watch, progress:
         if now >= (samples + 1) * seconds / SAMPLES:
             samples += 1
             watch.sample()
-        stage.check()
+        stage.look()
+        if not (coming or stage.present or stage.returning):
+            break
         progress(now / seconds)
         time.sleep(LOOK_EVERY)
     watch.sample()
@@ -72,5 +75,7 @@ def _perform(act: Act, stage: Stage, watch: Watch) -> None:
         stage.heal()
     else:
         for lab in act.who:
+            if act.protocols is not None:
+                stage.speak(lab, act.protocols)
             getattr(stage, act.what)(lab)
     watch.note(act.what, act.who)

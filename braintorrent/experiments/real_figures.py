@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from braintorrent.config import federation_path, load_federation
-from braintorrent.experiments.real_ledgers import Story, longest_wait, lost, opened
+from braintorrent.experiments.real_ledgers import Story, held_up, longest_wait, lost, opened
 from braintorrent.experiments.real_spreading import merged_by, spreads
 from braintorrent.experiments.real_stage import Stage
 from braintorrent.learning.opening import lab_seed
@@ -35,7 +34,7 @@ class Watch:
 
     def __init__(self, scenario: Scenario, stage: Stage, seed: int, *, standin: bool) -> None:
         self.scenario, self.stage, self.seed = scenario, stage, seed
-        self.began, self.present = time.time(), list[int]()
+        self.began, self.there = time.time(), list[int]()
         self.series, self.happened = Series(), list[tuple[float, str]]()
         self._optimum: NDArray[np.float32] | None = None
         if standin:
@@ -51,23 +50,25 @@ class Watch:
 
     def sample(self) -> None:
         """One more point on each curve that the ledgers do not tell."""
-        folders = [self.stage.folders[lab] for lab in self.stage.present]
-        models = [model for folder in folders if (model := _latest(folder)) is not None]
-        values = self._values(folders, models)
+        present, finished = self.stage.present, self.stage.finished
+        kept = [(StatePaths(self.stage.folders[lab]).models, "latest") for lab in present]
+        kept += [(StatePaths(self.stage.folders[lab]).models, "merged") for lab in finished]
+        models = [model for folder, name in kept if (model := _model(folder, name)) is not None]
+        values = self._values(kept, models)
         middle = np.mean(models, axis=0) if models else None
         series = self.series
         series.times.append(time.time() - self.began)
-        series.mean.append(fmean(values) if values else 0.0)
-        series.worst.append((max if self._optimum is not None else min)(values, default=0.0))
-        series.consensus.append(fmean(self._apart(model, middle) for model in models) if models else 0.0)
-        series.present.append(len(folders))
+        series.mean.append(fmean(values) if values else math.nan)
+        series.worst.append((max if self._optimum is not None else min)(values, default=math.nan))
+        series.consensus.append(fmean(self._apart(model, middle) for model in models) if models else math.nan)
+        series.present.append(len(present))
         series.bytes.append(float(sum(_sent(folder) for folder in self.stage.folders)))
 
-    def _values(self, folders: Sequence[Path], models: Sequence[NDArray[Any]]) -> list[float]:
+    def _values(self, kept: Sequence[tuple[Path, str]], models: Sequence[NDArray[Any]]) -> list[float]:
         """Distances to the optimum; or scores on own validation cases, where no optimum is known."""
         if self._optimum is not None:
             return [self._apart(model, np.resize(self._optimum, model.shape)) for model in models]
-        scores = [told(StatePaths(folder).models, "latest").get("score", {}).get(SCORE) for folder in folders]
+        scores = [told(folder, name).get("score", {}).get(SCORE) for folder, name in kept]
         return [score for score in scores if score is not None]
 
     def _apart(self, model: NDArray[Any], other: Any) -> float:
@@ -77,7 +78,7 @@ class Watch:
 
     def end(self) -> None:
         """Nothing counts from now on."""
-        self.present = self.stage.end()
+        self.there = [*self.stage.end(), *self.stage.finished]
         self.seconds = time.time() - self.began
 
     # ------------------------------------------------------------- in the end
@@ -93,11 +94,14 @@ class Watch:
         here = [sum(to - since for who, since, to in there if who == lab) for lab in range(count)]
         found = spreads(stories, there, self.began)
         versions = [sum(spread.author == lab for spread in found) for lab in range(count)]
-        gone = lost({lab: now[lab] for lab in self.present}, [story for _, story in self.stage.wiped])
+        gone = lost({lab: now[lab] for lab in self.there}, [story for _, story in self.stage.wiped])
         sent = bytes_sent(stories, labs, count)
         figures = self._figures(found, sum(sent), sum(here))
-        figures |= {"versions_lost": len(gone), "longest_wait": round(self._longest_wait(stories), 3)}
-        figures["boot_seconds"] = round(median(boot for *_, boot in begun), 3) if begun else None
+        figures |= {"versions_lost": len(gone), **self._waits(stories, until)}
+        figures["kills"], figures["kills_at_work"] = len(self.stage.killed), at_work(self.stage.killed, begun, stories)
+        boots = [boot for *_, boot in begun]
+        figures["boot_seconds"] = round(median(boots), 3) if boots else None
+        figures["longest_boot_seconds"] = round(max(boots), 3) if boots else None
         self._complete(stories, found)
         return Run(
             self.scenario, self.seed, figures, self.series, found,
@@ -105,10 +109,14 @@ class Watch:
             self.happened,
         )  # fmt: skip
 
-    def _longest_wait(self, stories: Sequence[tuple[int, Story]]) -> float:
-        """Seconds that a lab ran without a new version, at most: a version's time, and what held it up."""
-        ends = [(int(lab), to) for lab, _, to in self.stage.sessions]
-        return max(longest_wait(story, [to for who, to in ends if who == lab]) for lab, story in stories)
+    def _waits(self, stories: Sequence[tuple[int, Story]], until: float) -> dict[str, float]:
+        """Seconds without a new version, and seconds of those that were not work; the worst lab's."""
+        ends = {lab: [to for who, _, to in self.stage.sessions if who == lab] for lab, _ in stories}
+        first = min((unix for _, story in stories for _, unix in story.own), default=until)
+        return {
+            "longest_wait": round(max(longest_wait(story, ends[lab]) for lab, story in stories), 3),
+            "held_up": round(max(held_up(story, first, ends[lab]) for lab, story in stories), 3),
+        }
 
     def _begun(self, stories: Sequence[tuple[int, Story]]) -> list[tuple[int, float, float, float]]:
         """(lab, from, to, seconds its process took to begin) of each life: it is present once its ledger says so."""
@@ -121,22 +129,28 @@ class Watch:
 
     def _figures(self, found: Sequence[Spread], sent: float, here: float) -> dict[str, Any]:
         interval = here / len(found) if found else None
-        watched = [s.influence[2] for s in found if FROM <= s.at / self.scenario.seconds < TO]
+        watched = [s.influence[2] for s in found if FROM <= s.at / self.seconds < TO]
         to_99 = median(math.inf if seconds is None else seconds for seconds in watched) if watched else math.inf
         return {
             "scenario": self.scenario.name,
             "seed": self.seed,
             "peers": self.scenario.peers,
-            "virtual_seconds": self.scenario.seconds,
+            "virtual_seconds": min(self.scenario.seconds, round(self.seconds, 3)),
             "wall_seconds": round(self.seconds, 3),
             "events": None,
-            "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, 1),
+            "peak_rss_mib": self.stage.peak_rss_mib and round(self.stage.peak_rss_mib, 1),
             "versions_published": len(found),
             "intervals_to_99": None if interval is None or to_99 == math.inf else to_99 / interval,
             "bytes_per_peer_per_version": sent / len(found) if found else None,
-            "distance_to_optimum": self.series.mean[-1] if self._optimum is not None and self.series.mean else None,
+            "distance_to_optimum": None,
             "trace_digest": None,
+            **self._in_the_end(),
         }
+
+    def _in_the_end(self) -> dict[str, Any]:
+        """The last point of the curves; None where nobody was there."""
+        mean, worst = (None if math.isnan(v) else v for v in (self.series.mean[-1], self.series.worst[-1]))
+        return {"mean_score": mean, "worst_score": worst} if self._optimum is None else {"distance_to_optimum": mean}
 
     def _complete(self, stories: Sequence[tuple[int, Story]], found: Sequence[Spread]) -> None:
         """The curves that the ledgers tell."""
@@ -156,6 +170,18 @@ class Watch:
             before = at
 
 
+def at_work(
+    killed: Sequence[tuple[int, float]], begun: Sequence[tuple[int, float, float, float]],
+    stories: Sequence[tuple[int, Story]],
+) -> int:  # fmt: skip
+    """Kills, as (lab, when), that met a lab whose life had begun, and which had not published its final version."""
+    return sum(
+        any(lab == who and since + boot <= unix <= to for who, since, to, boot in begun)
+        and all(unix < story.finished for who, story in stories if who == lab)
+        for lab, unix in killed
+    )
+
+
 def bytes_sent(stories: Sequence[tuple[int, Story]], labs: Mapping[str, int], count: int) -> list[float]:
     """By each lab, over all its disks. Of both ends the one that counted more: a kill costs a few seconds' count."""
     sent, received = Counter[tuple[int, int]](), Counter[tuple[int, int]]()
@@ -168,10 +194,10 @@ def bytes_sent(stories: Sequence[tuple[int, Story]], labs: Mapping[str, int], co
     return [float(sum(max(sent[p], received[p]) for p in pairs if p[0] == lab)) for lab in range(count)]
 
 
-def _latest(folder: Path) -> NDArray[Any] | None:
-    """[parameters] The newest published model; None if there is none, or it is being replaced."""
+def _model(folder: Path, name: str) -> NDArray[Any] | None:
+    """[parameters] A kept model; None if there is none, or it is being replaced."""
     try:
-        tensors = load_file(StatePaths(folder).models / "latest.safetensors")
+        tensors = load_file(folder / f"{name}.safetensors")
     except (FileNotFoundError, OSError):
         return None
     return np.concatenate([tensors[n].ravel() for n in sorted(tensors) if tensors[n].dtype == np.float32])

@@ -17,7 +17,7 @@ from types import TracebackType
 from braintorrent.errors import ConfigError
 
 BURST = 16 * 1024  # bytes that tbf lets through at once: a few full frames, few enough to keep to the rate
-QUEUE = "200ms"  # what waits longer is dropped, as a router would
+QUEUE = 0.2  # seconds; what would wait longer is dropped, as a router does
 
 
 def run(*command: str) -> None:
@@ -99,7 +99,7 @@ class Lan:
         if rate is None:
             subprocess.run([*here, "del", "dev", device, "root"], capture_output=True, check=False)  # there may be none
         else:
-            limits = ("rate", f"{round(rate)}bps", "burst", str(BURST), "latency", QUEUE)
+            limits = ("rate", f"{round(rate)}bps", "burst", str(BURST), "latency", f"{QUEUE}s")
             run(*here, "replace", "dev", device, "root", "tbf", *limits)
 
     def _name(self, address: str) -> str:

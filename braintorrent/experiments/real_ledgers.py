@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from braintorrent.errors import FormatError
@@ -24,7 +25,8 @@ class Story:
     """What one disk tells of its lab. Times are Unix seconds.
 
     me: peer id, "" before the first start; lives: their starts; arrived: version -> since when it was whole here, own
-    ones too; held: those whose weights lie here now; traffic: peer -> bytes (received, sent); trusts: peer ids.
+    ones too; held: those whose weights lie here now; traffic: peer -> bytes (received, sent); trusts: peer ids;
+    trained: own version -> seconds of training; finished: when it published its final one, inf if it has not.
     """
 
     me: str
@@ -34,6 +36,8 @@ class Story:
     merges: tuple[tuple[Version | None, Merged], ...]
     traffic: Mapping[str, tuple[int, int]]
     trusts: frozenset[str]
+    trained: Mapping[Version, float] = field(default_factory=dict)
+    finished: float = math.inf
 
     @property
     def own(self) -> list[tuple[Version, float]]:
@@ -73,14 +77,16 @@ def read(folder: Path) -> Story:
         if ledger is None:
             return EMPTY
         lives = list(ledger.chain("life"))
-        arrivals = ledger.arrivals()
-        merges, traffic = tuple(ledger.merges()), ledger.traffic()
+        arrivals, merges, traffic = ledger.arrivals(), tuple(ledger.merges()), ledger.traffic()
+    me = lives[-1].author if lives else ""
+    own = [(a, unix) for a, unix in arrivals if a.author == me]
     return Story(
-        lives[-1].author if lives else "",
+        me,
         tuple(life.unix_ms / 1000 for life in lives),
         {(a.author, a.version): unix for a, unix in arrivals},
         frozenset((a.author, a.version) for a, _ in arrivals if (state.blobs / a.content).exists()),
-        merges, traffic, Roster(state.roster).ids,
+        merges, traffic, Roster(state.roster).ids, {a.version: a.seconds for a, _ in own},
+        max((unix for a, unix in own if a.final), default=math.inf),
     )  # fmt: skip
 
 
@@ -105,8 +111,33 @@ def lost(stories: Mapping[str, Story], wiped: Iterable[Story] = ()) -> list[Key]
 def longest_wait(story: Story, ends: Iterable[float]) -> float:
     """Seconds from a start or publication of this lab to its next publication, or to where its life ended, at most.
 
-    ends: of its processes.
+    ends: of its processes. Who has published its final version waits for the others, which is of no account.
     """
+    return max((after - before for before, after in _stretches(story, ends)), default=0.0)
+
+
+def held_up(story: Story, since: float, ends: Iterable[float]) -> float:
+    """Seconds from the begin of a life, or a publication, until this lab went on to train its next version, at most.
+
+    Until the merge that the version was trained from; if that came before, or never, all that was not training. Where
+    a life ended (ends) before a version came, nobody knows whether the lab was training: as long as its longest
+    training took, it may have been. since: when the first lab had published: until then newcomers look for a model.
+    """
+    published = {unix: version for version, unix in story.own}
+    merged = {into: told.unix for into, told in story.merges}
+    longest = max(story.trained.values(), default=0.0)
+    gaps = [0.0]
+    for before, after in _stretches(story, ends):
+        if before >= since:
+            version = published.get(after)
+            took = longest if version is None else story.trained[version]
+            at = merged.get(version, 0.0)
+            gaps.append((at if version is not None and at >= before else after - took) - before)
+    return max(gaps)
+
+
+def _stretches(story: Story, ends: Iterable[float]) -> Iterator[tuple[float, float]]:
+    """From each start or publication, while more is to come, to the next publication, or to where the life ended."""
     begun = [*story.lives, *(unix for _, unix in story.own)]
-    moments = sorted([*((unix, True) for unix in begun), *((unix, False) for unix in ends)])
-    return max((after - before for (before, alive), (after, _) in itertools.pairwise(moments) if alive), default=0.0)
+    moments = sorted([*((unix, unix < story.finished) for unix in begun), *((unix, False) for unix in ends)])
+    return ((before, after) for (before, alive), (after, _) in itertools.pairwise(moments) if alive)

@@ -80,6 +80,7 @@ def lay_out(scenario: Scenario, root: Path, seed: int, addresses: list[str], dat
     for index, folder in enumerate(folders):
         rest = takes[index] - min(takes)
         peer = {"name": folder.name, "listen": _listen(scenario, index, addresses), **_options(scenario.policy, rest)}
+        peer["protocols"] = scenario.protocols
         if data is not None:
             peer |= {"data": "data", "device": "cpu", "threads": 1}
         (folder / "peer.toml").write_text(tomli_w.dumps(peer))

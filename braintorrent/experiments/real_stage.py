@@ -1,6 +1,7 @@
 """Labs as real processes, and all that may befall them: signals to the process, its disk removed, its line cut.
 
-A lab goes by its number. One that is away is started again by `start`, on whatever its disk holds then.
+A lab goes by its number. One that is away is started again by `start`, on whatever its disk holds then, and one that
+is about to leave as soon as it has left.
 """
 
 from __future__ import annotations
@@ -8,10 +9,14 @@ from __future__ import annotations
 import math
 import shutil
 import signal
+import subprocess
 import time
+import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import tomli_w
 
 from braintorrent.config import load_peer
 from braintorrent.errors import BrainTorrentError
@@ -21,6 +26,8 @@ from braintorrent.experiments.real_ledgers import Story, read
 from braintorrent.node.lab import address_hints, ensure_identity
 from braintorrent.node.roster import Member
 from braintorrent.node.trusting import trust
+from braintorrent.protocol.messages import Protocols
+from braintorrent.simulation.running import peak_rss_mib
 from braintorrent.storage import StatePaths
 
 KEPT = ("key", "roster.json", ".gitignore")  # what a person puts back after a disk was lost
@@ -31,8 +38,9 @@ class Stage:
     """The labs of some folders; processes: started and ended by whoever made them.
 
     lan, addresses: the machines they are on, None where all share this one. backups: whether one is made before each
-    new life. wiped: (lab, what its disk told before it was lost). away: stopped or killed on purpose. sessions:
-    [lab, from, to] in Unix seconds, to = inf while it runs.
+    new life. wiped: (lab, what its disk told before it was lost). away: stopped or killed on purpose. returning: to be
+    started once they have left. sessions: [lab, from, to] in Unix seconds, to = inf while it runs. killed: (lab, when),
+    of processes that ran. peak_rss_mib: of one process, as far as Linux tells.
     """
 
     folders: Sequence[Path]
@@ -42,8 +50,11 @@ class Stage:
     backups: bool = False
     wiped: list[tuple[int, Story]] = field(default_factory=list)
     away: set[int] = field(default_factory=set)
+    returning: set[int] = field(default_factory=set)
     paused: set[int] = field(default_factory=set)
     sessions: list[list[float]] = field(default_factory=list)
+    killed: list[tuple[int, float]] = field(default_factory=list)
+    peak_rss_mib: float | None = None
 
     def stories(self) -> dict[int, Story]:
         """What the disk of each lab tells now."""
@@ -55,8 +66,26 @@ class Stage:
         running = self.processes.running
         return [lab for lab, folder in enumerate(self.folders) if folder in running and running[folder].poll() is None]
 
-    def check(self) -> None:
-        """BrainTorrentError, with its last words, if a process ended that nobody ended."""
+    @property
+    def finished(self) -> list[int]:
+        """Labs that met their stop rule and left by themselves."""
+        ended = self.processes.ended
+        return [
+            lab for lab, folder in enumerate(self.folders)
+            if lab not in self.away and ended.get(self.processes.names[folder]) == 0
+        ]  # fmt: skip
+
+    def look(self) -> None:
+        """Notice who has left and what it took. BrainTorrentError, with its last words, if a process failed."""
+        self._check()
+        for lab in self.finished:
+            self._close_session(lab)
+        for lab in self.returning - set(self.present):
+            self.start(lab)
+        peaks = [peak for lab in self.present if (peak := peak_rss_mib(self._process(lab).pid)) is not None]
+        self.peak_rss_mib = max([*peaks, self.peak_rss_mib or 0.0]) or None
+
+    def _check(self) -> None:
         for name, code in self.processes.ended.items():
             lab = next(i for i, folder in enumerate(self.folders) if self.processes.names[folder] == name)
             if code and lab not in self.away:
@@ -73,10 +102,11 @@ class Stage:
         return present
 
     def start(self, lab: int) -> None:
-        """Start a lab that is not there, or is about to leave."""
-        if lab in self.away:
-            self.kill(lab)
+        """Start a lab that is not there; one that is about to leave, once it has left."""
+        if lab in self.away and lab in self.present:
+            self.returning.add(lab)
         if lab not in self.present:
+            self.returning.discard(lab)
             state = StatePaths(self.folders[lab])
             if self.backups and state.ledger.exists():
                 _replace(self._backup(lab), state.path)
@@ -89,11 +119,19 @@ class Stage:
         self._signal(lab, signal.SIGTERM)
         self._gone(lab)
 
+    def speak(self, lab: int, protocols: Protocols) -> None:
+        """From its next start on it is of a release that speaks these protocols."""
+        at = self.folders[lab] / "peer.toml"
+        at.write_text(tomli_w.dumps(tomllib.loads(at.read_text()) | {"protocols": protocols}))
+
     def kill(self, lab: int) -> None:
         """End it at once, wherever it is; it is gone on return."""
+        if lab in self.present:
+            self.killed.append((lab, time.time()))
         self._signal(lab, signal.SIGKILL)
         self._gone(lab)
         self.paused.discard(lab)
+        self.returning.discard(lab)
         if (process := self.processes.running.get(self.folders[lab])) is not None:
             process.wait()
 
@@ -114,10 +152,16 @@ class Stage:
 
     def _signal(self, lab: int, sign: signal.Signals) -> None:
         if lab in self.present:
-            self.processes.running[self.folders[lab]].send_signal(sign)
+            self._process(lab).send_signal(sign)
+
+    def _process(self, lab: int) -> subprocess.Popen[bytes]:
+        return self.processes.running[self.folders[lab]]
 
     def _gone(self, lab: int) -> None:
         self.away.add(lab)
+        self._close_session(lab)
+
+    def _close_session(self, lab: int) -> None:
         for session in self.sessions:
             if session[0] == lab and session[2] == math.inf:
                 session[2] = time.time()

@@ -6,8 +6,9 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -58,16 +59,29 @@ class Script:
 
 
 def play(
-    scenario: Scenario, seed: int, real: Path | None = None, data: Path | None = None, progress: Progress | None = None
-) -> dict[str, Any]:
-    """Run it in virtual time, or with processes whose folders go into `real`, on `data` if given; see `plain`."""
+    scenario: Scenario, seed: int, real: Path | None = None, data: Path | None = None,
+    progress: Progress | None = None, workers: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """Run it in virtual time, or with processes whose folders go into `real`; see `plain`.
+
+    data: scans that the labs learn from; None: a stand-in learns. workers: processes that train in virtual time.
+    """
     if real is not None:
         from braintorrent.experiments.real import run_real
 
         return plain(run_real(scenario, real, seed, progress, data=data), real=True)
     from braintorrent.simulation.running import run
 
-    return plain(run(scenario, seed, progress=progress))
+    if data is None:
+        return plain(run(scenario, seed, progress=progress))
+    from braintorrent.experiments.learners import Learners
+    from braintorrent.experiments.real_setting import lay_out
+
+    with TemporaryDirectory(prefix="braintorrent-labs-") as root:
+        folders = lay_out(scenario, Path(root) / "labs", seed, [], data)
+        with Learners(folders, scenario, seed, workers) as learning:
+            fitting = replace(scenario, model_bytes=learning.model_bytes)
+            return plain(run(fitting, seed, progress=progress, learning=learning))
 
 
 def plain(run: Run, *, real: bool = False) -> dict[str, Any]:

@@ -68,6 +68,9 @@ class Handlers(Protocol):
     async def join(self, body: bytes) -> bytes:
         """Answer a request to join of any bytes, or raise what is wrong with it."""
 
+    def protocol(self, caller: str) -> int:
+        """The one agreed on with `caller` in hello; before that, any."""
+
     def ask(self, caller: str, ask: AskMessage) -> TellMessage:
         """Answer an ask, or raise Refused (reason "hello": none came first in this process's life)."""
 
@@ -158,8 +161,9 @@ class Answers:
             hello = decode_hello(await self._body(request, limits.HELLO_BYTES, caller))
             return self._reply(caller, encode_hello(self._handlers.hello(caller, hello)))
         if route == _ASK:
-            ask = decode_ask(await self._body(request, limits.ASK_BYTES, caller), caller)
-            return self._reply(caller, encode_tell(self._handlers.ask(caller, ask)))
+            body, protocol = await self._body(request, limits.ASK_BYTES, caller), self._handlers.protocol(caller)
+            tell = self._handlers.ask(caller, decode_ask(body, caller, protocol))
+            return self._reply(caller, encode_tell(tell, protocol))
         blob = _BLOB.fullmatch(route[1])
         if route[0] == "GET" and blob is not None:
             return await self._blob(request, caller, blob[1])

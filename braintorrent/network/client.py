@@ -38,7 +38,7 @@ from braintorrent.network.body import Sink, Unanswered
 from braintorrent.network.conduct import Conduct, is_fault
 from braintorrent.network.dialling import Dialling
 from braintorrent.network.remote import Parts, Remote, check, look, read, stranger
-from braintorrent.network.wire import Hello, decode_hello, decode_tell, encode_ask, encode_hello, line
+from braintorrent.network.wire import PROTOCOL, Hello, decode_hello, decode_tell, encode_ask, encode_hello, line
 from braintorrent.protocol.messages import AskMessage, TellMessage
 from braintorrent.records import Identity, digest, short
 
@@ -96,10 +96,15 @@ class Client:
         body, seconds = encode_hello(hello), limits.HELLO_SECONDS
         return await self._post(peer, address, "/v1/hello", body, seconds, limits.HELLO_BYTES, decode_hello)
 
-    async def ask(self, peer: str, address: str, ask: AskMessage, deadline: float) -> TellMessage:
-        """Ask, and return what `peer` tells within `deadline` seconds, without addresses that nobody should dial."""
-        body, cap = encode_ask(ask), limits.TELL_BYTES
-        tell = await self._post(peer, address, "/v1/ask", body, deadline, cap, decode_tell)
+    async def ask(
+        self, peer: str, address: str, ask: AskMessage, deadline: float, protocol: int = PROTOCOL
+    ) -> TellMessage:  # fmt: skip
+        """Ask, and return what `peer` tells within `deadline` seconds, without addresses that nobody should dial.
+
+        protocol: agreed on with it in hello.
+        """
+        body, cap, decode = encode_ask(ask, protocol), limits.TELL_BYTES, partial(decode_tell, protocol=protocol)
+        tell = await self._post(peer, address, "/v1/ask", body, deadline, cap, decode)
         found = {p: tuple(filter(self.dialling.plausible, claimed)) for p, claimed in tell.addresses.items()}
         return replace(tell, addresses=found)
 

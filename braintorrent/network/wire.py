@@ -23,7 +23,9 @@ from braintorrent.protocol.messages import (
     MAX_HOLDS,
     MAX_TOLD,
     PHASES,
+    PROTOCOLS,
     AskMessage,
+    Protocols,
     TellMessage,
 )
 from braintorrent.protocol.notices import MAX_NOTICE_BYTES, MAX_NOTICES_TOLD
@@ -32,7 +34,7 @@ from braintorrent.records import open_announcement
 from braintorrent.records.canonical import pack, unpack
 from braintorrent.records.notice import open_notice
 
-PROTOCOL = 1  # spoken by this release; also the first item of each message
+PROTOCOL = 1  # first item of each message but ask and tell, in all protocols: so that any two releases can say hello
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Hello:
 
     name: str
     federation: str
-    protocols: tuple[int, int] = (PROTOCOL, PROTOCOL)
+    protocols: Protocols = PROTOCOLS
     codecs: tuple[str, ...] = ("safetensors",)
     agreement: Mapping[str, str] = field(default_factory=dict)
     clock_ms: int = 0
@@ -145,16 +147,16 @@ def decode_hello(data: bytes) -> Hello:
     return Hello(name, h.federation, h.protocols, h.codecs, dict(h.agreement), h.clock_ms, h.addresses)
 
 
-def encode_ask(ask: AskMessage) -> bytes:
-    """Canonical bytes; ValueError if the values break a cap."""
+def encode_ask(ask: AskMessage, protocol: int = PROTOCOL) -> bytes:
+    """Canonical bytes of the protocol agreed on in hello; ValueError if the values break a cap."""
     holds = [[author, *version] for author, version in sorted(ask.holds.items())]
     newest = ask.newest.raw if ask.newest else None
-    return encode_fields(_Ask, limits.ASK_BYTES, [newest, holds, ask.bucket, ask.phase, ask.notices])
+    return encode_fields(_Ask, limits.ASK_BYTES, [newest, holds, ask.bucket, ask.phase, ask.notices], protocol)
 
 
-def decode_ask(data: bytes, asker: str) -> AskMessage:
+def decode_ask(data: bytes, asker: str, protocol: int = PROTOCOL) -> AskMessage:
     """An ask of whatever bytes `asker` sent, or BadMessage. Its announcement is verified and the asker's own."""
-    a = decode_fields(_Ask, limits.ASK_BYTES, data)
+    a = decode_fields(_Ask, limits.ASK_BYTES, data, protocol)
     if a.bucket[0] >= a.bucket[1]:
         raise BadMessage("ask: no such bucket")
     newest = open_announcement(a.newest) if a.newest is not None else None
@@ -164,19 +166,18 @@ def decode_ask(data: bytes, asker: str) -> AskMessage:
     return AskMessage(newest, holds, a.bucket, a.phase, a.notices)
 
 
-def encode_tell(tell: TellMessage) -> bytes:
-    """Canonical bytes; ValueError if the values break a cap."""
+def encode_tell(tell: TellMessage, protocol: int = PROTOCOL) -> bytes:
+    """Canonical bytes of the protocol agreed on in hello; ValueError if the values break a cap."""
     announcements = [a.raw for a in tell.announcements]
     addresses = sorted(tell.addresses.items())
     notices = [notice.raw for notice in tell.notices]
-    return encode_fields(
-        _Tell, limits.TELL_BYTES, [announcements, tell.phase, tell.settled, addresses, tell.wants, notices]
-    )
+    values = [announcements, tell.phase, tell.settled, addresses, tell.wants, notices]
+    return encode_fields(_Tell, limits.TELL_BYTES, values, protocol)
 
 
-def decode_tell(data: bytes) -> TellMessage:
+def decode_tell(data: bytes, protocol: int = PROTOCOL) -> TellMessage:
     """A tell of whatever bytes, or BadMessage. Its announcements and notices are verified."""
-    t = decode_fields(_Tell, limits.TELL_BYTES, data)
+    t = decode_fields(_Tell, limits.TELL_BYTES, data, protocol)
     announcements = tuple(open_announcement(raw) for raw in t.announcements)
     notices = tuple(open_notice(raw) for raw in t.notices)
     return TellMessage(announcements, t.phase, t.settled, dict(t.addresses), t.wants, notices)
@@ -224,21 +225,21 @@ def fault(status: int, body: bytes) -> RemoteError:
 R = TypeVar("R", bound=Row)
 
 
-def encode_fields(model: type[Row], cap: int, values: list[Any]) -> bytes:
+def encode_fields(model: type[Row], cap: int, values: list[Any], protocol: int = PROTOCOL) -> bytes:
     model.model_validate(dict(zip(model.model_fields, values, strict=True)))
-    data = pack([PROTOCOL, *values])
+    data = pack([protocol, *values])
     if len(data) > cap:
         raise ValueError(f"{model.__name__.strip('_').lower()}: {len(data)} bytes where at most {cap} are allowed")
     return data
 
 
-def decode_fields(model: type[R], cap: int, data: bytes) -> R:
+def decode_fields(model: type[R], cap: int, data: bytes, protocol: int = PROTOCOL) -> R:
     what = model.__name__.strip("_").lower()
     values = unpack(data, cap)
     if not isinstance(values, list) or not values or type(values[0]) is not int:
         raise BadMessage(f"not a message, where {what} was due")
-    if values[0] != PROTOCOL:
-        raise BadMessage(f"{what} of protocol {values[0]}; this release speaks {PROTOCOL}", reason="protocol")
+    if values[0] != protocol:
+        raise BadMessage(f"{what} of protocol {values[0]}, where {protocol} was due", reason="protocol")
     if len(values) != 1 + len(model.model_fields):
         raise BadMessage(f"{what} with {len(values) - 1} fields instead of {len(model.model_fields)}")
     try:

@@ -14,6 +14,7 @@ from braintorrent.config import DIGESTED
 from braintorrent.errors import Refused
 from braintorrent.network.limits import DETAIL_CHARS
 from braintorrent.network.wire import Hello, clean
+from braintorrent.protocol.messages import Protocols, common
 
 CODEC = "safetensors"  # the one encoding of weights that every peer reads
 MAX_CLOCK_SKEW = 3600.0  # seconds; incarnations are read off the clock, so hours off would spoil them
@@ -39,10 +40,11 @@ def objection(mine: Hello, theirs: Hello, name: str) -> Refused | None:
     """
     if theirs.federation != mine.federation:
         return Refused(f"{name} is in {theirs.federation}, this lab in {mine.federation}", reason="federation")
-    low, high = (limit(mine.protocols[i], theirs.protocols[i]) for i, limit in enumerate((max, min)))
-    if low > high or CODEC not in theirs.codecs or CODEC not in mine.codecs:
-        speaks = "protocols {} to {}".format(*theirs.protocols)
-        return Refused(f"{name} speaks {speaks} and reads {', '.join(theirs.codecs)[:100]}", reason="protocol")
+    if common(mine.protocols, theirs.protocols) is None:
+        return Refused(_strangers(mine.protocols, theirs.protocols, name), reason="protocol")
+    if CODEC not in theirs.codecs or CODEC not in mine.codecs:
+        read = ", ".join(theirs.codecs)[:100] or "nothing"
+        return Refused(f"{name} reads weights as {read}; both labs must read {CODEC}", reason="protocol")
     if theirs.agreement != mine.agreement:
         return Refused(difference(mine.agreement, theirs.agreement, name), reason="agreement")
     ahead = (theirs.clock_ms - mine.clock_ms) / 1000
@@ -50,6 +52,27 @@ def objection(mine: Hello, theirs: Hello, name: str) -> Refused | None:
         side = "ahead of" if ahead > 0 else "behind"
         return Refused(f"the clock of {name} is {abs(ahead) / 3600:.1f} hours {side} this lab's", reason="clock")
     return None
+
+
+def spoken(mine: Hello, theirs: Hello) -> int:
+    """The protocol in which two that do not object to each other ask and tell."""
+    found = common(mine.protocols, theirs.protocols)
+    assert found is not None
+    return found
+
+
+def _strangers(mine: Protocols, theirs: Protocols, name: str) -> str:
+    """No protocol in common: who has to do what."""
+    older = "here" if mine[1] < theirs[0] else f"at {name}"
+    return (
+        f"{name} speaks {_range(theirs)}, this lab {_range(mine)}: update braintorrent {older}; "
+        "until then models pass between the two through labs that speak both"
+    )
+
+
+def _range(protocols: Protocols) -> str:
+    lowest, highest = protocols
+    return f"protocol {lowest}" if lowest == highest else f"protocols {lowest} to {highest}"
 
 
 def difference(mine: Agreement, theirs: Agreement, name: str) -> str:

@@ -9,8 +9,8 @@ import time
 
 from braintorrent.errors import Refused, RemoteError, Unreachable
 from braintorrent.network.wire import Hello
-from braintorrent.node.agreeing import objection
-from braintorrent.node.context import Context, log
+from braintorrent.node.agreeing import objection, spoken
+from braintorrent.node.context import Context, Met, log
 from braintorrent.node.roster import line_of
 from braintorrent.protocol import effects
 from braintorrent.protocol.contacts import NEVER
@@ -30,7 +30,7 @@ def hello(context: Context, addresses: tuple[str, ...]) -> Hello:
     lab = context.lab
     return Hello(
         name=lab.peer.name, federation=lab.federation.id, agreement=lab.agreement,
-        clock_ms=int(time.time() * 1000), addresses=addresses,
+        clock_ms=int(time.time() * 1000), addresses=addresses, protocols=lab.peer.protocols,
     )  # fmt: skip
 
 
@@ -56,28 +56,28 @@ async def ask(context: Context, effect: effects.Ask, addresses: tuple[str, ...])
 
 
 async def _ask_at(context: Context, effect: effects.Ask, address: str, mine: tuple[str, ...]) -> TellMessage:
-    deadline = context.machine.policy.ask_deadline
-    if effect.peer not in context.greeted:
-        await _greet(context, effect.peer, address, mine)
+    peer, deadline = effect.peer, context.machine.policy.ask_deadline
+    met = context.greeted.get(peer) or await _greet(context, peer, address, mine)
     try:
-        return await context.client.ask(effect.peer, address, effect.message, deadline)
+        return await context.client.ask(peer, address, effect.message, deadline, met.protocol)
     except Refused as error:
-        if error.reason != "hello":  # it restarted and does not remember us
+        if error.reason not in ("hello", "protocol"):  # it restarted and does not remember us, or what was agreed
             raise
-    await _greet(context, effect.peer, address, mine)
-    return await context.client.ask(effect.peer, address, effect.message, deadline)
+    met = await _greet(context, peer, address, mine)
+    return await context.client.ask(peer, address, effect.message, deadline, met.protocol)
 
 
-async def _greet(context: Context, peer: str, address: str, mine: tuple[str, ...]) -> None:
+async def _greet(context: Context, peer: str, address: str, mine: tuple[str, ...]) -> Met:
     context.greeted.pop(peer, None)
     ours = hello(context, mine)
     theirs = await context.client.hello(peer, address, ours)
     trouble = objection(ours, theirs, context.lab.roster.name(peer))
     if trouble is not None:
         raise trouble
-    context.greeted[peer] = theirs.name
+    met = context.greeted[peer] = Met(theirs.name, spoken(ours, theirs))
     for hint in filter(context.client.dialling.plausible, theirs.addresses):
         context.machine.sighted(peer, hint, context.now)
+    return met
 
 
 def declined(context: Context, peer: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from braintorrent.contracts import Trained
 from braintorrent.errors import StorageBusy, StorageFull
@@ -69,6 +69,13 @@ class Activity:
         return 1 - busy / (self.last - self.first)
 
 
+class Met(NamedTuple):
+    """Of a peer that was greeted: the name it gives itself, and the protocol it is asked in."""
+
+    name: str
+    protocol: int
+
+
 @dataclass
 class Pending:
     """How the weights in the learner came about since the last published version."""
@@ -96,7 +103,7 @@ class Context:
     worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "learner"))
     halt: threading.Event = field(default_factory=threading.Event)
     activity: Activity = field(default_factory=Activity)
-    greeted: dict[str, str] = field(default_factory=dict)  # peer -> the name it gives itself
+    greeted: dict[str, Met] = field(default_factory=dict)  # peer -> what its hello said
     problems: dict[str, str] = field(default_factory=dict)  # peer -> why it was refused when it called
     unfinished: dict[str, Announcement] = field(default_factory=dict)  # author -> what of it is being fetched
     strangers: dict[str, str] = field(default_factory=dict)  # peer not on the roster -> where it was sighted

@@ -29,6 +29,7 @@ class Dispatch:
         self.context, self.serving, self.spawn = context, serving, spawn
         self.asks: set[asyncio.Task[None]] = set()
         self.left: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._keeping: asyncio.Task[None] | None = None  # a checkpoint, before this process ends
 
     def carry_out(self, effect: effects.Effect) -> None:
         """Begin what `effect` wants."""
@@ -56,6 +57,8 @@ class Dispatch:
                 self.spawn(self._heard(effect))
             case effects.Halt():
                 context.halt.set()
+            case effects.HandOver():
+                self.spawn(self._hand_over(effect))
             case effects.Leave():
                 self.spawn(self._leave(effect))
 
@@ -94,8 +97,28 @@ class Dispatch:
         self.context.ledger.equivocated(effect.first, effect.second)
         self.context.ledger.keep_notice(prove(effect.first, effect.second).raw, "own")  # and so the others hear of it
 
-    async def _leave(self, effect: effects.Leave) -> None:
-        if effect.reason == "stopped" and not self.context.halt.is_set():  # else training has kept one as it halted
+    async def _hand_over(self, effect: effects.HandOver) -> None:
+        await self._kept()  # so that a second Ctrl-C, of which people read below, loses nothing
+        version, seconds = effect.announcement.version.counter, self.context.machine.policy.hand_over
+        how_long = f"at most {seconds:g} s; a second Ctrl-C ends it at once"
+        self.context.notes["stopping"] = f"waiting until another lab holds version {version}, {how_long}"
+        log.info(self.context.notes["stopping"])
+
+    async def _kept(self) -> None:
+        if self._keeping is None:
+            self._keeping = self.spawn(self._keep())
+        await self._keeping
+
+    async def _keep(self) -> None:
+        if not self.context.halt.is_set():  # else training has kept one as it halted
+            self.context.halt.set()
             await self.context.in_worker(keep_checkpoint, self.context, False)
+
+    async def _leave(self, effect: effects.Leave) -> None:
+        if effect.reason == "stopped":
+            await self._kept()
+        if effect.alone:
+            version = self.context.machine.counter
+            log.info("no lab that stays is known to hold version %d: it will be told at the next start", version)
         if not self.left.done():
             self.left.set_result(effect.reason)

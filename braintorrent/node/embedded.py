@@ -77,7 +77,10 @@ class Node:
         return await self._running.finished()
 
     def stop(self) -> None:
-        """End after the version under way, and lose nothing; `finished` then returns."""
+        """End after the version under way, and lose nothing; `finished` then returns.
+
+        Before that it waits, a minute at most, until another lab holds the newest version.
+        """
         self._running.stop()
 
     def status(self) -> dict[str, Any]:

@@ -198,7 +198,10 @@ class Node:
             self._drawn = counter
 
     def stop(self) -> None:
-        """Finish the batch, say farewell, leave; `finished` then returns. Safe to call at any time, more than once."""
+        """Finish the batch, wait (a minute at most) until another lab holds the newest version, say farewell, leave.
+
+        `finished` then returns. Safe to call at any time, more than once.
+        """
         self.context.tell(self.context.machine.stop)
 
     async def finished(self) -> str:

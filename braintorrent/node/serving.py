@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from braintorrent.errors import Refused
-from braintorrent.network.wire import Hello
-from braintorrent.node.agreeing import objection
+from braintorrent.network.wire import PROTOCOL, Hello
+from braintorrent.node.agreeing import objection, spoken
 from braintorrent.node.asking import hello as own_hello
 from braintorrent.node.context import Context, log
 from braintorrent.node.finding import knocked
@@ -22,7 +22,7 @@ class Serving:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.addresses: tuple[str, ...] = ()
-        self._met: set[str] = set()  # agreed with, in this life
+        self._met: dict[str, int] = {}  # agreed with, in this life -> the protocol it asks in
         self.join = Inviting(context).join
 
     def trusted(self, peer: str) -> bool:
@@ -42,18 +42,22 @@ class Serving:
         mine, name = own_hello(self.context, self.addresses), self.context.lab.roster.name(caller)
         trouble = objection(mine, theirs, name)
         if trouble is not None:
-            self._met.discard(caller)
+            self._met.pop(caller, None)
             text = f"{trouble.reason}: {trouble.detail}"
             if self.context.problems.get(caller) != text:
                 log.warning("%s %s: %s", name, short(caller), text)
             self.context.problems[caller] = text
             raise objection(theirs, mine, mine.name) or trouble
         self.context.problems.pop(caller, None)
-        self._met.add(caller)
+        self._met[caller] = spoken(mine, theirs)
         for address in filter(self.context.client.dialling.plausible, theirs.addresses):
             self.context.machine.sighted(caller, address, self.context.now)
         self.context.pump()
         return mine
+
+    def protocol(self, caller: str) -> int:
+        """In which it asks, and is told."""
+        return self._met.get(caller, PROTOCOL)
 
     def ask(self, caller: str, message: AskMessage) -> TellMessage:
         """The machine's answer."""

@@ -28,6 +28,7 @@ def status(node: Node) -> dict[str, Any]:
         "id": machine.me,
         "pid": os.getpid(),
         "federation": node.lab.federation.id,
+        "protocols": list(node.lab.peer.protocols),
         "listen": node.listening,
         "addresses": list(node.serving.addresses),
         "uptime_seconds": round(time.time() - STARTED, 1),
@@ -87,13 +88,14 @@ def _peer(node: Node, peer: str) -> dict[str, Any]:
     machine, context = node.context.machine, node.context
     contact = machine.contacts.of.get(peer, Contact())
     entry = machine.table.entries.get(peer, Entry())
-    known = entry.known
+    known, met = entry.known, context.greeted.get(peer)
     received, sent = node.traffic.of(peer)
     now = context.now
     return {
         "id": peer,
         "name": node.lab.roster.name(peer),
-        "calls_itself": context.greeted.get(peer, ""),
+        "calls_itself": met.name if met else "",
+        "protocol": met.protocol if met else None,
         "addresses": list(contact.addresses),
         "present": machine.contacts.is_present(contact, now),
         "phase": contact.phase,

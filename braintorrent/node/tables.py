@@ -9,8 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from braintorrent.node.advice import said
+from braintorrent.protocol.policy import Policy
 
 ADVICE_SHOWN = 8
+HAND_OVER = Policy().hand_over  # seconds, after which who was leaving is gone, though nobody tried it
 FILE_WIDTH = 120  # columns of what goes into a file, where nobody can widen a window
 
 
@@ -97,7 +99,8 @@ def state(peer: dict[str, Any]) -> str:
     if peer["present"]:
         return str(peer["phase"])
     if peer["phase"] == "leaving":
-        return "left"
+        gone = peer["problem"] or peer["heard_seconds_ago"] > HAND_OVER
+        return "left" if gone else "leaving"
     if peer["declined"]:
         return "refused"
     if peer["heard_seconds_ago"] is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from braintorrent.protocol.judging import may_fetch
 from braintorrent.protocol.messages import MAX_HOLDS, MAX_TOLD, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.steps import Step
+from braintorrent.protocol.version import NOTHING
 
 if TYPE_CHECKING:
     from braintorrent.protocol.machine import PeerMachine
@@ -20,25 +21,28 @@ def ask_message(machine: PeerMachine, peer: str) -> AskMessage:
     buckets = machine.table.buckets
     bucket = (machine.asks % buckets.count, buckets.count)
     machine.asks += 1
-    holds = machine.table.holds([peer])
-    holds.update(machine.table.holds(islice(buckets.inside(bucket), MAX_HOLDS - 1)))
+    holds = dict(islice(buckets.inside(bucket).items(), MAX_HOLDS - 1))
+    line = machine.table.entries.get(peer)
+    if line is not None and line.held is not None:
+        holds[peer] = line.held.version
     return AskMessage(machine.newest, holds, bucket, machine.phase, machine.notices.digest)
 
 
 def tell(machine: PeerMachine, message: AskMessage, sender: str, now: float) -> TellMessage:
     """The answer: at most MAX_TOLD announcements newer than what the asker holds, my own first."""
     told: list[Announcement] = []
-    if machine.newest is not None and _newer(machine.newest, message):
+    if machine.newest is not None and machine.newest.version > message.holds.get(machine.me, NOTHING):
         told.append(machine.newest)
     entries = machine.table.entries
     # Its own past, in any bucket: a peer that lost its disk learns which version numbers are taken.
     past = entries[sender].held if sender in entries else None
     if past is not None and (message.newest is None or past.version > message.newest.version):
         told.append(past)
+    holds = message.holds
     others = [
         held
-        for author in machine.table.buckets.inside(message.bucket)
-        if (held := entries[author].held) is not None and author != sender and _newer(held, message)
+        for author, version in machine.table.buckets.inside(message.bucket).items()
+        if version > holds.get(author, NOTHING) and author != sender and (held := entries[author].held) is not None
     ]
     room = MAX_TOLD - len(told)
     told.extend(others if len(others) <= room else machine.rng.sample(others, room))
@@ -47,11 +51,6 @@ def tell(machine: PeerMachine, message: AskMessage, sender: str, now: float) -> 
         tuple(told), machine.phase, _settled(machine, message, sender), _addresses(machine, sender),
         _wants(machine, sender, now), notices,
     )  # fmt: skip
-
-
-def _newer(announcement: Announcement, message: AskMessage) -> bool:
-    held = message.holds.get(announcement.author)
-    return held is None or announcement.version > held
 
 
 def _wants(machine: PeerMachine, sender: str, now: float) -> tuple[str, ...]:
@@ -65,8 +64,11 @@ def _wants(machine: PeerMachine, sender: str, now: float) -> tuple[str, ...]:
 
 
 def _settled(machine: PeerMachine, message: AskMessage, sender: str) -> bool:
-    """Whether nothing that the asker published or holds is lacking here."""
+    """Whether nothing that the asker published or holds is lacking here; to one that is leaving: whether it may go."""
     lacks, mine = machine.table.lacks, message.newest
+    if message.phase == "leaving":  # others hold whatever it holds but its own version; refused is not held
+        line = machine.table.entries.get(sender)
+        return mine is None or (line is not None and line.held is not None and line.held.version >= mine.version)
     if mine is not None and lacks(sender, mine.version):
         return False
     return not any(a in machine.roster and a != machine.me and lacks(a, v) for a, v in message.holds.items())
@@ -74,6 +76,5 @@ def _settled(machine: PeerMachine, message: AskMessage, sender: str) -> bool:
 
 def _addresses(machine: PeerMachine, sender: str) -> dict[str, tuple[str, ...]]:
     """Where I reached others: only addresses that answered me, so a rumour does not travel."""
-    contacts = machine.contacts
-    reached = (p for p in contacts.some(2 * ADDRESSES_TOLD) if p != sender and contacts.of[p].works)
-    return {p: tuple(contacts.of[p].addresses[:1]) for p in islice(reached, ADDRESSES_TOLD)}
+    drawn = ((peer, machine.contacts.of[peer]) for peer in machine.contacts.some(ADDRESSES_TOLD))
+    return {peer: contact.addresses[:1] for peer, contact in drawn if contact.works and peer != sender}

@@ -19,13 +19,11 @@ def note(machine: PeerMachine, announcement: Announcement, source: str) -> None:
     if announcement.author == machine.me:
         _heard_of_myself(machine, announcement)
     elif announcement.author in machine.roster:
-        entry = machine.table.entry(announcement.author)
-        held = entry.held
         contradiction = machine.table.note(announcement, source)
         if contradiction is not None:
             machine.emit(Quarantine(contradiction.first, contradiction.second))
-            if held is not None and entry.held is None:
-                machine.drop(held)
+            if contradiction.dropped is not None:
+                machine.drop(contradiction.dropped)
 
 
 def hear(machine: PeerMachine, notice: Notice, source: str) -> None:

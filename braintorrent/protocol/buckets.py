@@ -1,12 +1,15 @@
-"""Authors by hash, so that in a large federation one Ask speaks of a part of them, and its answer of the same part."""
+"""Authors by hash, so that in a large federation one Ask speaks of a part of them, and its answer of the same part.
+
+How many are known says into how many buckets; what is filed is what is held of whom, since only of that asks and
+answers speak.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import chain
 from zlib import crc32
 
 from braintorrent.protocol.messages import MAX_HOLDS
+from braintorrent.protocol.version import Version
 
 Bucket = tuple[int, int]  # (index, count)
 FULL = MAX_HOLDS // 2  # authors per bucket on average, so that an uneven bucket still fits
@@ -19,40 +22,42 @@ def in_bucket(author: str, bucket: Bucket) -> bool:
 
 
 class Buckets:
-    """A set of authors, split into the least power of two of buckets that holds it. No operation looks at all."""
+    """The newest version held of each author, in the least power of two of buckets that would hold all known ones."""
 
-    def __init__(self, authors: Iterable[str] = ()) -> None:
-        self._split: list[list[str]] = [[]]
-        self._size = 0
-        for author in authors:
-            self.add(author)
+    def __init__(self) -> None:
+        self._split: list[dict[str, Version]] = [{}]
+        self._room = FULL  # for so many known
 
     @property
     def count(self) -> int:
         """How many buckets there are."""
         return len(self._split)
 
-    def add(self, author: str) -> None:
-        """Only once for each author."""
-        self._split[crc32(author.encode()) % self.count].append(author)
-        self._size += 1
-        if self._size > FULL * self.count:
-            everyone = list(chain.from_iterable(self._split))
-            self._split = [[] for _ in range(2 * self.count)]
-            for other in everyone:
-                self._split[crc32(other.encode()) % self.count].append(other)
+    def know(self, authors: int) -> None:
+        """So many are known. Buckets are split as they become more, and not joined again."""
+        while authors > self._room:
+            held = self.inside((0, 1))
+            self._split, self._room = [{} for _ in range(2 * self.count)], 2 * self._room
+            for author, version in held.items():
+                self.add(author, version)
+
+    def add(self, author: str, version: Version) -> None:
+        """This is held of the author, and nothing newer."""
+        self._split[crc32(author.encode()) % self.count][author] = version
 
     def remove(self, author: str) -> None:
-        """Only an author that was added. Buckets are not joined again."""
-        self._split[crc32(author.encode()) % self.count].remove(author)
-        self._size -= 1
+        """Nothing of the author is held, any more or as before."""
+        self._split[crc32(author.encode()) % self.count].pop(author, None)
 
-    def inside(self, bucket: Bucket) -> Iterator[str]:
-        """The authors in `bucket`, which may be of another peer's count; none if there is no such bucket."""
+    def inside(self, bucket: Bucket) -> dict[str, Version]:
+        """What is held of authors in `bucket`, which may be of another peer's count; nothing if there is none such."""
         index, count = bucket
         if not 0 <= index < count:
-            return iter(())
+            return {}
         if self.count % count == 0:
-            return chain.from_iterable(self._split[index::count])
-        near = self._split[index % self.count] if count % self.count == 0 else chain.from_iterable(self._split)
-        return (author for author in near if in_bucket(author, bucket))
+            found: dict[str, Version] = {}
+            for near in self._split[index::count]:
+                found.update(near)
+            return found
+        near = self._split[index % self.count] if count % self.count == 0 else self.inside((0, 1))
+        return {author: version for author, version in near.items() if in_bucket(author, bucket)}

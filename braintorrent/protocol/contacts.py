@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from random import Random
 
 from braintorrent.protocol.policy import Policy
@@ -21,7 +22,7 @@ RECENT = 86400.0  # seconds since a peer was heard, for which it is looked for o
 class Contact:
     """One other peer. Times are the machine's; -inf means never."""
 
-    addresses: list[str] = field(default_factory=list)  # the last that worked first
+    addresses: tuple[str, ...] = ()  # the last that worked first
     proven: bool = False  # the first of them has worked
     next_ask: float = NEVER
     asking: bool = False
@@ -34,7 +35,9 @@ class Contact:
     missed: int = 0  # asks that failed since one was answered, though it was heard from since the ask before
     phase: str = ""  # as it last said; "" before it spoke
     carried: Version = NOTHING  # my newest version in the ask in flight
+    parting: bool = False  # and that ask says that I am leaving
     settled: Version = NOTHING  # with this newest version of mine it lacked nothing that I hold
+    holds: Version = NOTHING  # the newest version of mine that it is known to hold
     problem: str = ""  # why the last ask failed, for people
 
     @property
@@ -73,19 +76,20 @@ class Contacts:
 
     def contact(self, peer: str) -> Contact:
         """The peer's contact, made if absent."""
-        if peer not in self.of:
-            self.of[peer] = Contact()
+        contact = self.of.get(peer)
+        if contact is None:
+            contact = self.of[peer] = Contact()
             self._names.append(peer)
-        return self.of[peer]
+        return contact
 
     def remove(self, peer: str) -> None:
         """It is off the roster."""
         del self.of[peer]
         self._names.remove(peer)
 
-    def some(self, most: int) -> list[str]:
+    def some(self, most: int) -> Iterator[str]:
         """Up to `most` random peers."""
-        return self.rng.sample(self._names, min(most, len(self._names)))
+        return islice(drawn(self._names, self.rng), most)
 
     def sighted(self, peer: str, address: str, now: float, *, proven: bool = False, gossip: bool = False) -> None:
         """`peer` may be at `address`. A proven address goes first; a claimed one never displaces it.
@@ -93,20 +97,19 @@ class Contacts:
         gossip: a third peer says so; that alone does not cut a back-off short.
         """
         contact = self.contact(peer)
-        fresh = address not in contact.addresses
-        if proven and not fresh:
-            contact.addresses.remove(address)
-        elif fresh and len(contact.addresses) >= MAX_ADDRESSES_EACH:
+        before = contact.addresses
+        fresh = address not in before
+        if not (fresh or proven):
+            return
+        if fresh and len(before) >= MAX_ADDRESSES_EACH:
             if contact.failures == 0 and not proven:
                 return  # rumours do not push out addresses that may be good
-            contact.addresses.pop()
+            before = before[:-1]
         if proven:
-            contact.addresses.insert(0, address)
-            contact.proven = True
-        elif fresh and contact.failures:
-            contact.addresses.insert(contact.proven, address)  # the others failed too: try this one before them
-        elif fresh:
-            contact.addresses.append(address)
+            contact.addresses, contact.proven = (address, *(a for a in before if a != address)), True
+        else:
+            place = contact.proven if contact.failures else len(before)  # if the others failed too: before them
+            contact.addresses = (*before[:place], address, *before[place:])
         if fresh and contact.failures:
             if not gossip:
                 self._at(peer, min(contact.next_ask, now))
@@ -116,7 +119,8 @@ class Contacts:
     def heard_from(self, peer: str, phase: str, now: float) -> Contact:
         """It asked or answered: it is alive, so any back-off ends, but of one that only ever calls."""
         contact = self.contact(peer)
-        missing, back = self._is_missing(contact, now), contact.failures > 0 or contact.phase == "leaving"
+        back = contact.failures > 0 or contact.phase == "leaving"
+        missing = back and self._is_missing(contact, now)
         contact.heard, contact.phase = now, phase
         if missing:
             self._look_around(now)
@@ -200,10 +204,11 @@ class Contacts:
         """Peers to ask now; each is marked as being asked."""
         fanout = self.policy.fanout
         if fanout is not None and now >= self.next_round:
-            idle = [peer for peer, contact in self.of.items() if contact.idle]
-            for peer in self.rng.sample(idle, min(fanout, len(idle))):
+            idle = (peer for peer in drawn(self._names, self.rng) if self.of[peer].idle)
+            turn = [*islice(idle, fanout)]
+            for peer in turn:
                 self._at(peer, now)
-            if idle:  # else the round is held as soon as somebody can be asked
+            if turn:  # else the round is held as soon as somebody can be asked
                 self.next_round = now + self.policy.ask_every * self.rng.uniform(0.9, 1.1)
         while self._schedule and self._schedule[0][0] <= now:
             when, peer = heappop(self._schedule)
@@ -217,7 +222,11 @@ class Contacts:
         return contact is not None and contact.next_ask == when and not contact.asking and bool(contact.addresses)
 
     def is_present(self, contact: Contact, now: float) -> bool:
-        """Heard from lately, and not leaving. Lost messages alone make nobody absent.
+        """Heard from lately, and not leaving."""
+        return contact.phase != "leaving" and self.is_near(contact, now)
+
+    def is_near(self, contact: Contact, now: float) -> bool:
+        """Heard from lately. Lost messages alone make nobody absent.
 
         With a fanout our turn with a peer comes once in many rounds: until then it is here unless asks fail.
         """
@@ -226,7 +235,7 @@ class Contacts:
             turn = max(1.0, len(self.of) / self.policy.fanout)
             gone = contact.failures >= ABSENT_FAILURES and contact.missed < MISSED
             silence = NEVER if gone else silence / turn
-        return silence <= self.policy.absent_after and contact.phase != "leaving"
+        return silence <= self.policy.absent_after
 
     def present(self, now: float) -> list[str]:
         """Peers counted as here."""
@@ -239,3 +248,13 @@ class Contacts:
         soonest = self._schedule[0][0] if self._schedule else NEVER
         held = self.policy.fanout is not None and self.next_round > now
         return min(soonest, self.next_round) if held else soonest
+
+
+def drawn(names: list[str], rng: Random) -> Iterator[str]:
+    """The names in random order, drawn only as far as needed: Fisher-Yates, which leaves the list in another order."""
+    left, random = len(names), rng.random
+    for index in range(left):
+        other = index + int(random() * left)
+        left -= 1
+        names[index], names[other] = names[other], names[index]
+        yield names[index]

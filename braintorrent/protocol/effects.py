@@ -103,10 +103,21 @@ class Halt:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver:
+    """A person wants to go, and nobody here is known to hold this newest version: it is served until one does.
+
+    Keep what a kill would lose, and tell people what is waited for.
+    """
+
+    announcement: Announcement
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
-    """All is done: close down. `reason` is a word for people."""
+    """All is done: close down. `reason` is a word for people. alone: nobody who stays is known to hold my newest."""
 
     reason: str
+    alone: bool = False
 
 
-Effect = Ask | Fetch | Push | Merge | Train | Publish | Forget | Quarantine | Heard | Halt | Leave
+Effect = Ask | Fetch | Push | Merge | Train | Publish | Forget | Quarantine | Heard | Halt | HandOver | Leave

@@ -1,6 +1,6 @@
 """One author's line in the table: what is offered, held, merged and refused of it.
 
-Most lines hold one offer and nothing else, so a line is small: what it may hold is replaced rather than grown.
+Most lines hold one offer and nothing else, so a line is small: what it may hold is replaced, never grown.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import NOTHING, Version
@@ -20,7 +20,7 @@ MAX_SOURCES = 16
 MAX_QUARANTINED = 64  # incarnations per author, after which nothing of it is believed any more
 
 _V = TypeVar("_V")
-_NONE: Mapping[Version, str] = MappingProxyType({})
+_NONE: Mapping[Version, Any] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Entry:
     passed: Version = NOTHING  # a merge looked at it and left it out for the time being: nothing newer any more
     refused: Mapping[Version, str] = field(default_factory=lambda: _NONE)
     quarantined: frozenset[int] = frozenset()
-    seen: dict[Version, Announcement] = field(default_factory=dict)  # besides what is offered
+    seen: Mapping[Version, Announcement] = field(default_factory=lambda: _NONE)  # besides what is offered
     given_up: Version = NOTHING  # merged, and given up for room on this disk: not fetched again
 
     @property
@@ -57,7 +57,7 @@ class Entry:
 
     def usable(self, version: Version) -> bool:
         """Whether this version may be fetched, merged and told."""
-        return not self.spoiled(version.incarnation) and version not in self.refused
+        return version not in self.refused and not (self.quarantined and self.spoiled(version.incarnation))
 
     def spoiled(self, incarnation: int) -> bool:
         """Whether nothing of this life of the author is believed."""
@@ -72,7 +72,7 @@ class Entry:
 
     def remember(self, announcement: Announcement) -> None:
         """So that a second content for its version is noticed. What is offered is remembered as long as it is."""
-        remember(self.seen, announcement.version, announcement, MAX_SEEN)
+        self.seen = remembering(self.seen, announcement.version, announcement, MAX_SEEN)
 
     def outdate(self, version: Version) -> None:
         """Nothing offered is wanted unless it is newer than this."""
@@ -89,8 +89,8 @@ class Entry:
     def lacks(self, version: Version) -> bool:
         """Whether this version would be worth fetching: usable, newer than held or given up, not older than merged."""
         held = self.held
-        newer = version > self.given_up and (held is None or version > held.version)
-        return newer and version >= self.merged and self.usable(version)
+        old = version < self.merged or version <= self.given_up or (held is not None and version <= held.version)
+        return not old and self.usable(version)
 
 
 def add_offer(offer: Offer, entry: Entry) -> None:
@@ -113,7 +113,9 @@ def add_source(offer: Offer, source: str) -> None:
         offer.sources = first + offer.sources[len(first) + 1 :]
 
 
-def remember(memory: dict[Version, _V], key: Version, value: _V, most: int) -> None:
-    memory[key] = value
-    if len(memory) > most:
-        del memory[next(iter(memory))]  # the oldest: dicts keep insertion order
+def remembering(memory: Mapping[Version, _V], key: Version, value: _V, most: int) -> dict[Version, _V]:
+    """The memory with this in it; of too much, without the oldest."""
+    grown = {**memory, key: value}
+    if len(grown) > most:
+        del grown[next(iter(grown))]  # dicts keep insertion order
+    return grown

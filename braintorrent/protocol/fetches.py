@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from random import Random
 
-from braintorrent.protocol.contacts import NEVER, Contacts
+from braintorrent.protocol.contacts import NEVER, Contacts, drawn
 from braintorrent.protocol.effects import Fetch
 from braintorrent.protocol.entry import Offer
 from braintorrent.protocol.messages import Announcement
@@ -26,6 +26,9 @@ class Avoided:
     until: float = -NEVER
 
 
+NOT_AVOIDED = Avoided()
+
+
 class Fetches:
     """Fetches in flight, and the sources to avoid for a while."""
 
@@ -34,41 +37,54 @@ class Fetches:
         self.flying: dict[str, Announcement] = {}  # author -> what is being fetched of it
         self.avoid: dict[tuple[str, str], Avoided] = {}  # (content digest, source)
         self.paused_until = -NEVER  # this disk is full
+        self._kept_until = -NEVER  # a line and a place, for who can only call and found all taken
+        self._turn = False  # of who can only call, to have one kept: since the last, another fetch began
+        self._soonest = NEVER  # when a source is next tried again; in the past: look it up
 
     def start(self, now: float, *, everyone: bool = False) -> Iterator[Fetch]:
         """Begin what may begin: one fetch per author, `max_fetches` at once, `max_merge` models in hand.
 
         everyone: for the last merge, which takes the newest of all, however many.
         """
-        lines = self.policy.max_fetches - len(self.flying)
+        kept = now < self._kept_until
+        lines = self.policy.max_fetches - len(self.flying) - kept
         if not self.table.offered or lines <= 0 or now < self.paused_until:
             return
-        room = NEVER if everyone else self._room()
-        for author in self._by_lot(now, everyone):
+        room = self._room(everyone) - kept
+        allowed = self._allowed(room)
+        for author in self._by_lot(now, allowed) if allowed else ():
             takes = author not in self.table.fresh
             choice = self._choice(author, now) if room > 0 or not takes else None
             if choice is None:
                 continue
             offer, source = choice
             room -= takes
-            self.flying[author] = offer.announcement
+            self.flying[author], self._turn = offer.announcement, True
             yield Fetch(offer.announcement, source)
             lines -= 1
             if lines == 0 or (takes and room <= 0):  # whoever is left waits for room
                 return
 
     def ask_for(self, caller: str, now: float, *, everyone: bool = False) -> list[Fetch]:
-        """Begin what only `caller`, which asks and cannot be dialled, can give: it is to push that."""
+        """Begin what only `caller`, which asks and cannot be dialled, can give: it is to push that.
+
+        All others take at once what is free, and it is not there at that moment: in turn with them, the next line and
+        place that are free are kept until somebody like it asks again.
+        """
         if not (self.contacts.of[caller].calls_only and self.table.offered) or now < self.paused_until:
             return []
         wanted = []
-        for author in self._allowed(everyone):
-            offer = self._only_from(caller, author, now)
-            if offer is None or author in self.flying or len(self.flying) >= self.policy.max_fetches:
+        for author in self.table.offered:
+            offer = None if author in self.flying else self._only_from(caller, author, now)
+            if offer is None:
                 continue
-            if everyone or author in self.table.fresh or self._room() > 0:
-                self.flying[author] = offer.announcement
+            room, takes = self._room(everyone), author not in self.table.fresh
+            free = len(self.flying) < self.policy.max_fetches and author in self._allowed(room)
+            if free and (room > 0 or not takes):
+                self.flying[author], self._turn, self._kept_until = offer.announcement, False, -NEVER
                 wanted.append(Fetch(offer.announcement, caller, pushed=True))
+            elif takes and self._turn:
+                self._kept_until = now + 2 * self.policy.ask_every
         return wanted
 
     def _only_from(self, caller: str, author: str, now: float) -> Offer | None:
@@ -77,36 +93,29 @@ class Fetches:
         mine = caller in offer.sources and self._avoided(offer, caller).until <= now
         return offer if mine and self._source(offer, now) is None else None
 
-    def _by_lot(self, now: float, everyone: bool) -> Iterator[str]:
+    def _by_lot(self, now: float, allowed: Collection[str]) -> Iterator[str]:
         """With more authors than room, everyone gets a turn; first who lately spoke for itself.
 
         What others tell of may be long superseded: merging that, a federation of many labs with little room each
         would learn of itself by its past.
         """
-        allowed = self._allowed(everyone)
         since = now - self.policy.ask_every
-        said = reversed(self.table.said) if allowed else ()
-        lately = dict.fromkeys(takewhile(lambda author: self._heard(author) >= since, said))
-        yield from self._drawn([author for author in lately if author not in self.flying])
-        yield from self._drawn([author for author in allowed if author not in lately and author not in self.flying])
+        lately = [*takewhile(lambda author: self._heard(author) >= since, reversed(self.table.said))]
+        yield from drawn([author for author in lately if author not in self.flying], self.rng)
+        begun = {*self.flying, *lately}
+        yield from drawn([author for author in allowed if author not in begun], self.rng)
 
     def _heard(self, author: str) -> float:
         contact = self.contacts.of.get(author)
         return -NEVER if contact is None else contact.heard
 
-    def _drawn(self, authors: list[str]) -> Iterator[str]:
-        """The authors in random order, drawn only as far as needed (Fisher-Yates)."""
-        for index in range(len(authors)):
-            drawn = index + int(self.rng.random() * (len(authors) - index))
-            authors[index], authors[drawn] = authors[drawn], authors[index]
-            yield authors[index]
-
-    def _room(self) -> int:
-        """How many more models may be in hand for the next merge."""
+    def _room(self, everyone: bool) -> float:
+        """How many more models may be in hand for the next merge, or for the last, which takes everyone."""
         fresh = self.table.fresh
-        return self.policy.max_merge - len(fresh) - sum(author not in fresh for author in self.flying)
+        in_hand = len(fresh) + sum(author not in fresh for author in self.flying)
+        return NEVER if everyone else self.policy.max_merge - in_hand
 
-    def _allowed(self, everyone: bool) -> Collection[str]:
+    def _allowed(self, room: float) -> Collection[str]:
         """Authors with offers that there is room for.
 
         A newer version of a model in hand takes no room, but while others wait for room it waits too: else
@@ -114,8 +123,7 @@ class Fetches:
         """
         fresh, offered = self.table.fresh, self.table.offered
         in_hand = len(offered) <= len(fresh) and all(author in fresh for author in offered)
-        room = everyone or in_hand or self._room() > 0
-        return offered if room else ()
+        return offered if room > 0 or in_hand else ()
 
     def _choice(self, author: str, now: float) -> tuple[Offer, str] | None:
         """The newest offer that somebody can give, and who."""
@@ -133,7 +141,7 @@ class Fetches:
         return author if author in possible else self.rng.choice(possible) if possible else None
 
     def _avoided(self, offer: Offer, source: str) -> Avoided:
-        return self.avoid.get((offer.announcement.content, source), Avoided())
+        return self.avoid.get((offer.announcement.content, source), NOT_AVOIDED)
 
     def ended(self, announcement: Announcement) -> None:
         """A fetch came back, whatever its outcome."""
@@ -142,31 +150,36 @@ class Fetches:
     def failed(self, announcement: Announcement, source: str, now: float) -> None:
         """That source did not give the bytes: try another, and this one again later, and ever later."""
         self.avoid = {k: a for k, a in self.avoid.items() if now < a.until + self.policy.max_backoff}
-        failures = self.avoid.get((announcement.content, source), Avoided()).failures + 1
+        failures = self.avoid.get((announcement.content, source), NOT_AVOIDED).failures + 1
         self.avoid[announcement.content, source] = Avoided(failures, now + self.policy.backoff(failures))
+        self._soonest = -NEVER
 
     def gave_way(self, announcement: Announcement, source: str, now: float) -> None:
         """That source gives the bytes, but slowly, while others waited: they come first."""
-        before = self.avoid.get((announcement.content, source), Avoided())
+        before = self.avoid.get((announcement.content, source), NOT_AVOIDED)
         self.avoid[announcement.content, source] = replace(before, until=now + BEHIND)
+        self._soonest = -NEVER
 
     def waiting(self, now: float) -> bool:
         """Whether some author's fetch could begin, were there fewer in flight."""
-        full = len(self.flying) >= self.policy.max_fetches and now >= self.paused_until
-        waiting = (author for author in self._allowed(everyone=False) if author not in self.flying)
+        lines = self.policy.max_fetches - (now < self._kept_until)
+        full = len(self.flying) >= lines and now >= self.paused_until
+        waiting = (author for author in self._allowed(self._room(everyone=False)) if author not in self.flying)
         return full and any(self._choice(author, now) is not None for author in waiting)
 
     def next_deadline(self, now: float) -> float:
         """When something held back may begin."""
         if now < self.paused_until:
             return self.paused_until
-        if not self.table.offered:
-            return NEVER
-        return min((a.until for a in self.avoid.values() if a.until > now), default=NEVER)
+        if self._soonest <= now:
+            self._soonest = min((a.until for a in self.avoid.values() if a.until > now), default=NEVER)
+        kept = self._kept_until if now < self._kept_until else NEVER
+        return min(self._soonest, kept) if self.table.offered else NEVER
 
     def coming(self, now: float, *, everyone: bool = False) -> bool:
         """Whether a fetch is in flight or could begin."""
-        return bool(self.flying) or any(self._choice(author, now) is not None for author in self._allowed(everyone))
+        allowed = self._allowed(self._room(everyone))
+        return bool(self.flying) or any(self._choice(author, now) is not None for author in allowed)
 
     def hoped_for(self, author: str, now: float) -> bool:
         """Whether anything of this author is offered that some source has not failed to give again and again."""

@@ -5,7 +5,7 @@ May I stop looking for a model? Is everybody done with everybody? And when does 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from braintorrent.protocol.contacts import NEVER, Contact
@@ -13,6 +13,8 @@ from braintorrent.protocol.steps import Step
 
 if TYPE_CHECKING:
     from braintorrent.protocol.machine import PeerMachine
+
+GIVEN_UP = 2  # asks failed in a row, after which who is stopped waits for that peer no longer: one alone may get lost
 
 
 def sought(machine: PeerMachine, now: float) -> bool:
@@ -48,7 +50,7 @@ def own_deadline(machine: PeerMachine) -> float:
         return machine.wake if machine.wake > now else deadline
     if machine.step is Step.SEEKING and now >= deadline:
         return _patience_ends(machine)
-    if machine.step is Step.LINGERING:
+    if machine.step in (Step.LINGERING, Step.LEAVING):
         return min(deadline, now + machine.policy.ask_every)  # presence fades without an event
     return deadline
 
@@ -64,6 +66,22 @@ def all_settled(machine: PeerMachine, now: float) -> bool:
         return False
     present = (item for item in contacts.of.items() if contacts.is_present(item[1], now))
     return all(_settled(machine, *item, now) for item in present) and not machine.fetches.coming(now, everyone=True)
+
+
+def handed_over(machine: PeerMachine, now: float) -> bool:
+    """Whether a peer that is stopped may go: another holds its newest version, or nobody is here who could take it."""
+    silent = (contact.failures >= GIVEN_UP and not contact.calls_only for contact in _present(machine, now))
+    return held_elsewhere(machine, now) or all(silent)
+
+
+def held_elsewhere(machine: PeerMachine, now: float) -> bool:
+    """Whether somebody present is known to hold the newest version."""
+    newest = machine.newest
+    return newest is not None and any(contact.holds >= newest.version for contact in _present(machine, now))
+
+
+def _present(machine: PeerMachine, now: float) -> Iterator[Contact]:
+    return (machine.contacts.of[peer] for peer in machine.contacts.present(now))
 
 
 def _settled(machine: PeerMachine, peer: str, contact: Contact, now: float) -> bool:

@@ -1,6 +1,7 @@
 """The work lane: what a machine does next with its own model, once it may.
 
-SEEKING, READY, MERGING, TRAINING, PUBLISHING, and LINGERING, CLOSING, LEFT at the end; machine.py draws the way.
+SEEKING, READY, MERGING, TRAINING, PUBLISHING, and LINGERING, CLOSING or LEAVING, LEFT at the end; machine.py draws
+the way.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from braintorrent.protocol import effects as want
 from braintorrent.protocol.contacts import NEVER
-from braintorrent.protocol.judging import all_settled, sought
+from braintorrent.protocol.judging import all_settled, handed_over, held_elsewhere, sought
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.steps import Step
 from braintorrent.protocol.version import Version
@@ -33,6 +34,8 @@ def go_on(machine: PeerMachine, now: float) -> None:
         machine.emit(machine.pending)
     elif machine.step is Step.LINGERING and (now >= machine.deadline or all_settled(machine, now)):
         _close(machine, now)
+    elif machine.step is Step.LEAVING and (now >= machine.deadline or handed_over(machine, now)):
+        leave(machine, now, "stopped")
 
 
 def _begin(machine: PeerMachine, now: float) -> None:
@@ -125,13 +128,26 @@ def _close(machine: PeerMachine, now: float) -> None:
         leave(machine, now, "finished")
 
 
+def depart(machine: PeerMachine, now: float) -> None:
+    """A person wants it to end: as soon as another holds its newest version."""
+    machine.stopping = True
+    if machine.newest is None or handed_over(machine, now):
+        leave(machine, now, "stopped")
+        return
+    enter(machine, Step.LEAVING, now, now + machine.policy.hand_over)
+    machine.emit(want.HandOver(machine.newest))
+    for peer in machine.contacts.present(now):
+        machine.contacts.ask_now(peer, now)
+
+
 def leave(machine: PeerMachine, now: float, reason: str) -> None:
     """Say farewell, and want nothing more."""
     machine.stopping = True  # so that the farewell says "leaving"
-    for peer in machine.contacts.present(now):
-        if machine.contacts.of[peer].addresses:
+    for peer, contact in machine.contacts.of.items():  # one that is leaving itself may be waiting for this peer
+        if contact.addresses and not contact.parting and machine.contacts.is_near(contact, now):
             machine.ask(peer)
-    machine.emit(want.Leave(reason))
+    stopped = reason == "stopped" and machine.newest is not None
+    machine.emit(want.Leave(reason, alone=stopped and not held_elsewhere(machine, now)))
     enter(machine, Step.LEFT, now, NEVER)
 
 

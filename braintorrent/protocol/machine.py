@@ -12,6 +12,9 @@ Two lanes run side by side. Asking and fetching never stop. The work lane goes
                               LEFT ◀── CLOSING ◀── LINGERING (asks and serves, trains no more)
                                    the last merge
 
+    From anywhere but CLOSING, once a person stops it: ──▶ LEAVING (serves until another holds its newest version)
+    ──▶ LEFT; straight to LEFT where another holds it, or nobody is here
+
     invariants  a merge takes what is verified at that moment; no peer, dead or slow, delays it
                 a version is told to others only after `published`
                 after LEFT there is no effect but the farewell, and bytes given back (of who is revoked then)
@@ -37,6 +40,7 @@ from braintorrent.protocol.policy import Policy
 from braintorrent.protocol.pushes import Pushes
 from braintorrent.protocol.steps import PHASE, Restored, Step
 from braintorrent.protocol.table import Table
+from braintorrent.protocol.version import NOTHING
 
 
 class PeerMachine:
@@ -81,7 +85,7 @@ class PeerMachine:
 
     def next_deadline(self) -> float | None:
         """Call `tick` no later than this; None when only events matter."""
-        if self.stopping:
+        if self._done:
             return None
         soonest = min(own_deadline(self), self.contacts.next_deadline(self.now), self.fetches.next_deadline(self.now))
         return None if soonest == NEVER else soonest
@@ -90,6 +94,11 @@ class PeerMachine:
     def phase(self) -> str:
         """What this peer says of itself: seeking, working, final or leaving."""
         return "leaving" if self.stopping else PHASE.get(self.step, "working")
+
+    @property
+    def _done(self) -> bool:
+        """Whether it wants nothing more by itself: it left, or will once the work under way ends."""
+        return self.stopping and self.step is not Step.LEAVING
 
     @property
     def counter(self) -> int:
@@ -112,6 +121,7 @@ class PeerMachine:
         if message.newest is not None:
             note(self, message.newest, sender)
         reply = tell(self, message, sender, now)
+        contact.holds = message.holds.get(self.me, NOTHING)
         if self.newest is not None and not reply.announcements:
             contact.settled = self.newest.version
         self._advance(now)
@@ -127,6 +137,8 @@ class PeerMachine:
             contact = self.contacts.succeeded(peer, reply.phase, now)
             if reply.settled:  # it speaks of what the ask carried, which may not be my newest any more
                 contact.settled = contact.carried
+                if contact.parting:
+                    contact.holds = contact.carried
             for announcement in reply.announcements:
                 note(self, announcement, peer)
             for notice in sorted(reply.notices, key=lambda n: n.unix_ms):  # a chain of keys in order
@@ -141,6 +153,8 @@ class PeerMachine:
     def pushed(self, peer: str, now: float) -> None:
         """A Push effect ended, well or not: it is for `peer` to say what it still wants."""
         self.pushes.ended(peer)
+        if self.step is Step.LEAVING:
+            self.contacts.ask_now(peer, now)  # it may hold now what is to be handed over
         self._advance(now)
 
     def fetched(self, announcement: Announcement, source: str, now: float) -> None:
@@ -149,8 +163,9 @@ class PeerMachine:
         useless = self.table.hold(announcement) if announcement.author in self.roster else announcement
         if useless is not None:
             self.drop(useless)
-        if self.step is Step.LINGERING:
-            for peer in dict.fromkeys((announcement.author, source)):
+        for peer in dict.fromkeys((announcement.author, source)):
+            contact = self.contacts.of.get(peer)
+            if contact is not None and (self.step is Step.LINGERING or contact.phase == "leaving"):
                 self.contacts.ask_now(peer, now)  # tell them that nothing of theirs is missing here
         self._advance(now)
 
@@ -235,7 +250,7 @@ class PeerMachine:
         if self.step is Step.CLOSING:
             lane.leave(self, now, "finished")
         elif self.stopping:
-            lane.leave(self, now, "stopped")
+            lane.depart(self, now)
         else:
             lane.train(self, now)
         self._advance(now)
@@ -243,7 +258,8 @@ class PeerMachine:
     def trained(self, complete: bool, score: float | None, now: float) -> None:
         """The Train effect ended. `score`: on own validation cases, larger is better; None or NaN if unknown."""
         if not complete:
-            lane.leave(self, now, "stopped")
+            lane.depart(self, now)
+            self._advance(now)
             return
         if score is not None and not isnan(score):
             better = self.best is None or score > self.best
@@ -257,14 +273,15 @@ class PeerMachine:
             self.deadline = now + self.policy.storage_retry
             self.fetches.paused_until = NEVER  # else they would take the room that is made
             if self.stopping:
-                lane.leave(self, now, "stopped")
+                lane.depart(self, now)
+                self._advance(now)
             else:
                 self.give_up(now)
             return
         self.newest, self.pending, self.fetches.paused_until = announcement, None, now
         self.contacts.ask_all_now(now)  # an Ask carries my newest announcement: asking is announcing
         if self.stopping:
-            lane.leave(self, now, "stopped")
+            lane.depart(self, now)
         elif announcement.final:
             lane.linger(self, now)
         else:
@@ -272,7 +289,7 @@ class PeerMachine:
         self._advance(now)
 
     def stop(self, now: float) -> None:
-        """A person wants this process to end: finish the batch, say farewell, leave. Not final."""
+        """A person wants this process to end: finish the batch, have another hold the newest version, leave."""
         if self.stopping or self.step is Step.LEFT:
             return
         self.stopping = True
@@ -280,7 +297,8 @@ class PeerMachine:
         if self.step in (Step.TRAINING, Step.CLOSING):
             self.emit(want.Halt())
         elif waiting or self.step in (Step.SEEKING, Step.READY, Step.LINGERING):
-            lane.leave(self, now, "stopped")
+            lane.depart(self, now)
+        self._advance(now)
 
     def tick(self, now: float) -> None:
         """A deadline passed."""
@@ -290,7 +308,7 @@ class PeerMachine:
 
     def _advance(self, now: float) -> None:
         self.now = now
-        if self.step is Step.LEFT or self.stopping:
+        if self._done:
             return
         lane.go_on(self, now)
         if may_fetch(self, now):
@@ -308,8 +326,10 @@ class PeerMachine:
 
     def ask(self, peer: str) -> None:
         """Who knows something newer? And this is my newest."""
+        contact = self.contacts.of[peer]
+        contact.parting = self.stopping
         if self.newest is not None:
-            self.contacts.of[peer].carried = self.newest.version
+            contact.carried = self.newest.version
         self.emit(want.Ask(peer, ask_message(self, peer)))
 
     def drop(self, announcement: Announcement) -> None:

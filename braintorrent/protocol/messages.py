@@ -11,6 +11,10 @@ from braintorrent.protocol.version import Version
 if TYPE_CHECKING:
     from braintorrent.protocol.notices import Notice
 
+Protocols = tuple[int, int]  # the lowest and the highest that somebody speaks
+PROTOCOLS: Protocols = (1, 1)  # spoken by this release
+MAX_PROTOCOL = 2  # spoken where a lab says so: the messages of 1 by another number, to rehearse an upgrade
+
 MAX_ANNOUNCEMENT_BYTES = 1024
 MAX_TOLD = 32  # announcements in one Tell
 MAX_HOLDS = 256  # authors in one Ask; above that, a rotating bucket
@@ -62,7 +66,8 @@ class TellMessage:
 
     Only what the teller can serve is told, so an announcement is also an offer of its bytes.
 
-    settled: the teller lacks nothing that the asker published last or says it holds (refused is not lacking).
+    settled: the teller lacks nothing that the asker published last or says it holds (refused is not lacking);
+        to an asker that is leaving: the teller holds what it published last.
     addresses: peer id -> "host:port" hints for peers the teller has talked to.
     wants: digests the asker, which the teller cannot dial, is to send: of each model the record, then the weights.
     notices: some that the teller holds, where the asker does not hold the same ones.
@@ -74,6 +79,12 @@ class TellMessage:
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     wants: tuple[str, ...] = ()
     notices: tuple[Notice, ...] = ()
+
+
+def common(mine: Protocols, theirs: Protocols) -> int | None:
+    """The protocol in which two peers ask and tell: the highest that both speak; None if there is none."""
+    highest = min(mine[1], theirs[1])
+    return highest if highest >= max(mine[0], theirs[0]) else None
 
 
 PHASES = ("seeking", "working", "final", "leaving")

@@ -131,6 +131,8 @@ class Notices:
 
     def keep_of(self, roster: Set[str]) -> None:
         """Drop those that nobody on the roster answers for."""
+        if not self._of:
+            return
         chained = self._chained(roster)
         kept = [notice for notice in self if _answered_for(notice, roster, chained)]
         self._of, self._digest = {}, None

@@ -38,6 +38,7 @@ class Policy:
     patience: float = 60.0
     alone_after: float = 30.0
     linger: float = 600.0
+    hand_over: float = 60.0  # of a peer that is stopped, for another to hold its newest version
     stop: StopRule = field(default_factory=StopRule)
     max_fetches: int = 4  # at once; more only divides the same downlink
     storage_retry: float = 10.0  # before trying a full disk again

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from braintorrent.protocol.effects import Push
 
@@ -20,12 +20,13 @@ class Pushes:
         if digests:
             self._waiting[peer] = digests
 
-    def start(self) -> Iterator[Push]:
+    def start(self) -> Iterable[Push]:
         """Begin what may begin."""
-        ready = [peer for peer in self._waiting if peer not in self._flying]
-        for peer in ready[: self._most - len(self._flying)]:
-            self._flying.add(peer)
-            yield Push(peer, self._waiting.pop(peer))
+        if not self._waiting:
+            return ()
+        ready = [peer for peer in self._waiting if peer not in self._flying][: self._most - len(self._flying)]
+        self._flying.update(ready)
+        return [Push(peer, self._waiting.pop(peer)) for peer in ready]
 
     def ended(self, peer: str) -> None:
         """A push came back, well or not."""

@@ -19,10 +19,12 @@ class Step(StrEnum):
     PUBLISHING = "publishing"
     LINGERING = "lingering"
     CLOSING = "closing"
+    LEAVING = "leaving"
     LEFT = "left"
 
 
-PHASE = {Step.SEEKING: "seeking", Step.LINGERING: "final", Step.CLOSING: "final", Step.LEFT: "leaving"}
+PHASE = {Step.SEEKING: "seeking", Step.LINGERING: "final", Step.CLOSING: "final",
+         Step.LEAVING: "leaving", Step.LEFT: "leaving"}  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -4,8 +4,8 @@ Invariants, for each author:
     offers are newer than held; held is never older than merged
     a refused version is never wanted, and never a candidate
     a quarantined incarnation is never wanted, a candidate, or told to others
-    `offered` and `fresh` name exactly the authors with offers, and those with a candidate: events are
-    frequent and authors many, so nothing that happens at every event may look at every line
+    `offered` and `fresh` name exactly the authors with offers, and those with a candidate, `buckets` what is
+    held: events are frequent and authors many, so nothing that happens at every event may look at every line
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from dataclasses import dataclass
 from random import Random
 
 from braintorrent.protocol.buckets import Buckets
-from braintorrent.protocol.entry import MAX_REFUSED, Entry, Offer, add_offer, add_source, remember
+from braintorrent.protocol.entry import MAX_REFUSED, Entry, Offer, add_offer, add_source, remembering
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import NOTHING, Version
 
 
 @dataclass(frozen=True, slots=True)
 class Equivocation:
-    """One version, two contents."""
+    """One version, two contents. dropped: what was held of that life of the author, and is no more."""
 
     first: Announcement
     second: Announcement
+    dropped: Announcement | None
 
 
 class Table:
@@ -33,19 +34,22 @@ class Table:
 
     def __init__(self, entries: dict[str, Entry] | None = None) -> None:
         self.entries: dict[str, Entry] = {} if entries is None else entries
-        self.buckets = Buckets(self.entries)
+        self.buckets = Buckets()
+        self.buckets.know(len(self.entries))
         self.offered: dict[str, None] = {}  # as sets, in an order that does not hang on hashing
         self.said: dict[str, None] = {}  # those of them who offered it themselves, the last to do so last
         self.fresh: dict[str, None] = {}
         for author, entry in self.entries.items():
             self._index(author, entry)
+            if entry.held is not None:
+                self.buckets.add(author, entry.held.version)
 
     def entry(self, author: str) -> Entry:
         """The author's line, made if absent."""
         entry = self.entries.get(author)
         if entry is None:
             entry = self.entries[author] = Entry()
-            self.buckets.add(author)
+            self.buckets.know(len(self.entries))
         return entry
 
     def remove(self, author: str) -> Announcement | None:
@@ -68,16 +72,20 @@ class Table:
             self.said.pop(author, None)
         _file(self.fresh, author, entry.held is not None and entry.held.version > entry.considered)
 
+    def _let_go(self, author: str, entry: Entry) -> None:
+        """Nothing of the author is held."""
+        entry.held = None
+        self.buckets.remove(author)
+
     def note(self, announcement: Announcement, source: str) -> Equivocation | None:
         """`source` offers this version. Equivocation if it contradicts what was seen of the same version."""
         author, version = announcement.author, announcement.version
         entry = self.entries.get(author) or self.entry(author)
-        if entry.spoiled(version.incarnation):
+        if entry.quarantined and entry.spoiled(version.incarnation):
             return None
         before = entry.recall(version)
         if before is not None and before.content != announcement.content:
-            self.quarantine(author, version.incarnation)
-            return Equivocation(before, announcement)
+            return Equivocation(before, announcement, self.quarantine(author, version.incarnation))
         if not entry.lacks(version):
             if before is None:
                 entry.remember(announcement)
@@ -101,6 +109,7 @@ class Table:
         if not entry.lacks(announcement.version):
             return announcement
         before, entry.held = entry.held, announcement
+        self.buckets.add(announcement.author, announcement.version)
         entry.outdate(announcement.version)
         entry.remember(announcement)
         self._index(announcement.author, entry)
@@ -134,12 +143,10 @@ class Table:
     def refuse(self, announcement: Announcement, reason: str) -> None:
         """Never fetch or merge this version; `reason` is kept."""
         entry, version = self.entry(announcement.author), announcement.version
-        refused = dict(entry.refused)
-        remember(refused, version, reason, MAX_REFUSED)
-        entry.refused = refused
+        entry.refused = remembering(entry.refused, version, reason, MAX_REFUSED)
         entry.keep(lambda offered: offered != version)
         if entry.held is not None and entry.held.version == version:
-            entry.held = None
+            self._let_go(announcement.author, entry)
         self._index(announcement.author, entry)
 
     def lose(self, announcement: Announcement) -> bool:
@@ -147,7 +154,7 @@ class Table:
         entry = self.entries.get(announcement.author)
         if entry is None or entry.held != announcement:
             return False
-        entry.held = None
+        self._let_go(announcement.author, entry)
         self._index(announcement.author, entry)
         return True
 
@@ -157,7 +164,7 @@ class Table:
         entry.given_up = max(entry.given_up, version)
         entry.outdate(version)
         if entry.held == announcement:
-            entry.held = None
+            self._let_go(announcement.author, entry)
         self._index(announcement.author, entry)
 
     def want_all(self) -> None:
@@ -176,14 +183,16 @@ class Table:
         entry = self.entries.get(announcement.author)
         return entry is not None and announcement.version <= entry.merged
 
-    def quarantine(self, author: str, incarnation: int) -> None:
-        """Believe nothing more of this life of the author until a person lifts it."""
+    def quarantine(self, author: str, incarnation: int) -> Announcement | None:
+        """Believe nothing more of this life of the author until a person lifts it. Returns what was held of it."""
         entry = self.entry(author)
+        held = entry.held
         entry.quarantined |= {incarnation}
         entry.keep(entry.usable)
-        if entry.held is not None and not entry.usable(entry.held.version):
-            entry.held = None
+        if held is not None and not entry.usable(held.version):
+            self._let_go(author, entry)
         self._index(author, entry)
+        return held if entry.held is None else None
 
     def lacks(self, author: str, version: Version) -> bool:
         """Whether this version would be worth fetching."""
@@ -196,8 +205,8 @@ class Table:
 
     def newest_held(self) -> list[Announcement]:
         """The newest held version of every author, in order of author."""
-        held = (e.held for e in self.entries.values() if e.held is not None)
-        return sorted(held, key=lambda a: a.author)
+        held = (self.entries[author].held for author in sorted(self.buckets.inside((0, 1))))
+        return [a for a in held if a is not None]
 
     def candidates(self) -> list[Announcement]:
         """Held and newer than my last merge that dealt with their author, in order of author."""
@@ -218,14 +227,6 @@ class Table:
 
     def _again(self, announcement: Announcement) -> bool:
         return announcement.version > self.entries[announcement.author].worse
-
-    def holds(self, authors: Iterable[str]) -> dict[str, Version]:
-        """What an Ask says about these authors."""
-        lines = self.entries
-        return {
-            author: held.version
-            for author in authors if (line := lines.get(author)) is not None and (held := line.held) is not None
-        }  # fmt: skip
 
 
 def _file(index: dict[str, None], author: str, belongs: bool) -> None:

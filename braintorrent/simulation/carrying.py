@@ -15,12 +15,13 @@ from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.notices import Proof
 from braintorrent.protocol.steps import Step
 from braintorrent.simulation import sizes
-from braintorrent.simulation.learner import Blob, trained
+from braintorrent.simulation.learner import Blob, Model
+from braintorrent.simulation.network import STALL
 
 if TYPE_CHECKING:
     from braintorrent.simulation.peer import Peer
 
-STALL = 30.0  # seconds without a byte, after which a transfer has failed, as network.limits has it
+TRIPS = 4  # of a fetch: for the record, TCP, TLS, and the model
 
 
 def _ask(peer: Peer, ask: want.Ask) -> None:
@@ -43,7 +44,7 @@ def _fetch(peer: Peer, fetch: want.Fetch) -> None:
     other = peer.world.peers[fetch.source]
     peer.world.network.exchange(
         peer.line, other.line, sizes.REQUEST, partial(other.serve, fetch.announcement.content),
-        partial(peer.do, peer.lives, _fetched, peer, fetch), STALL,
+        partial(peer.do, peer.lives, _fetched, peer, fetch), STALL, TRIPS,
     )  # fmt: skip
 
 
@@ -108,9 +109,8 @@ def _merge(peer: Peer, merge: want.Merge) -> None:
 def _merge_now(peer: Peer, merge: want.Merge) -> None:
     disk, world = peer.disk, peer.world
     blobs = [disk.blobs[a.content] for a in merge.candidates]
-    own = (peer.model, 0 if merge.adopt else peer.lab.samples)
-    others = ((b.model, a.samples) for b, a in zip(blobs, merge.candidates, strict=True))
-    peer.model = world.method([own, *others])
+    others = [(a.author, a.samples, b.model) for b, a in zip(blobs, merge.candidates, strict=True)]
+    peer.model = world.learning.merge(peer.index, None if merge.adopt else peer.model, others)
     peer.influence = 0 if merge.adopt else peer.influence
     for blob in blobs:
         peer.influence |= blob.influence
@@ -123,15 +123,16 @@ def _merge_now(peer: Peer, merge: want.Merge) -> None:
 
 
 def _train(peer: Peer, train: want.Train) -> None:
-    jitter = peer.world.scenario.jitter
-    peer.later(peer.lab.train * peer.slow * peer.rng.uniform(1 - jitter, 1 + jitter), _train_now, peer)
+    jitter, newest = peer.world.scenario.jitter, peer.disk.newest
+    before = newest.version.counter if newest is not None else 0
+    result = peer.world.learning.train(peer.index, peer.model, before, peer.rng)
+    peer.later(peer.lab.train * peer.slow * peer.rng.uniform(1 - jitter, 1 + jitter), _trained, peer, result)
 
 
-def _train_now(peer: Peer) -> None:
+def _trained(peer: Peer, result: Callable[[], tuple[Model, float | None]]) -> None:
     if peer.machine is not None and peer.machine.step is Step.TRAINING:
-        peer.model = trained(peer.model, peer.lab, peer.world.scenario, peer.rng)
-        loss = sum((x - c) ** 2 for x, c in zip(peer.model, peer.lab.optimum, strict=True)) / 2
-        peer.tell("trained", True, -loss)
+        peer.model, score = result()
+        peer.tell("trained", True, score)
 
 
 def _halt(peer: Peer, halt: want.Halt) -> None:
@@ -152,7 +153,7 @@ def _store(peer: Peer, publish: want.Publish) -> None:
     before, disk.newest = disk.newest, announcement
     attacker = world.attackers.get(peer.index)
     poisoned = attacker is not None and attacker.how == "poison"
-    model = tuple(x + attacker.scale for x in peer.model) if poisoned and attacker else peer.model
+    model = world.learning.poison(peer.model, attacker.scale) if poisoned and attacker else peer.model
     peer.influence |= world.watch.published(peer, announcement)
     blob = disk.blobs[announcement.content] = Blob(model, peer.influence, world.clock.now)
     if attacker is not None and attacker.how == "equivocate":
@@ -191,6 +192,10 @@ def _heard(peer: Peer, heard: want.Heard) -> None:
     peer.note("heard", type(heard.notice).__name__, heard.notice.author, heard.source)
 
 
+def _hand_over(peer: Peer, hand_over: want.HandOver) -> None:
+    peer.note("hand over", hand_over.announcement.version)
+
+
 def _leave(peer: Peer, leave: want.Leave) -> None:
     peer.reason = leave.reason
     peer.note("leave", leave.reason)
@@ -200,5 +205,6 @@ def _leave(peer: Peer, leave: want.Leave) -> None:
 
 HANDLERS: dict[type, Callable[[Peer, Any], None]] = {
     want.Ask: _ask, want.Fetch: _fetch, want.Push: _push, want.Merge: _merge, want.Train: _train, want.Halt: _halt,
-    want.Publish: _publish, want.Forget: _forget, want.Quarantine: _quarantine, want.Heard: _heard, want.Leave: _leave,
+    want.Publish: _publish, want.Forget: _forget, want.Quarantine: _quarantine, want.Heard: _heard,
+    want.HandOver: _hand_over, want.Leave: _leave,
 }  # fmt: skip

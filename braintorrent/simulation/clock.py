@@ -22,7 +22,7 @@ class Clock:
     def at(self, when: float, call: Callable[..., None], *args: Any) -> None:
         """Make `call(*args)` at `when`, or now if that has passed."""
         self._made += 1
-        heappush(self._heap, (max(when, self.now), self._made, call, args))
+        heappush(self._heap, (when if when > self.now else self.now, self._made, call, args))
 
     def after(self, delay: float, call: Callable[..., None], *args: Any) -> None:
         """Make `call(*args)` in `delay` seconds."""
@@ -30,8 +30,9 @@ class Clock:
 
     def run(self, until: float) -> None:
         """Make every call due by `until`; the time is `until` afterwards."""
-        while self._heap and self._heap[0][0] <= until:
-            self.now, _, call, args = heappop(self._heap)
+        heap = self._heap
+        while heap and heap[0][0] <= until:
+            self.now, _, call, args = heappop(heap)
             self.events += 1
             call(*args)
         self.now = max(self.now, until)

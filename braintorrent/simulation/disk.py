@@ -21,5 +21,5 @@ class Disk:
 
     def copy(self) -> Disk:
         """A backup of this moment. What was only offered is not on a disk."""
-        entries = {author: replace(e, offers=(), seen=dict(e.seen)) for author, e in self.entries.items()}
+        entries = {author: replace(entry, offers=()) for author, entry in self.entries.items()}
         return Disk(self.incarnation, self.newest, entries, dict(self.blobs))

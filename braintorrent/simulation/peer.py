@@ -7,10 +7,10 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from braintorrent.errors import Gone
+from braintorrent.errors import Gone, Refused, RemoteError, Unreachable
 from braintorrent.protocol import effects as want
 from braintorrent.protocol.machine import PeerMachine
-from braintorrent.protocol.messages import Announcement, TellMessage
+from braintorrent.protocol.messages import Announcement, TellMessage, common
 from braintorrent.protocol.steps import Restored, Step
 from braintorrent.protocol.version import Version, next_incarnation
 from braintorrent.simulation import sizes
@@ -34,9 +34,10 @@ class Peer:
         self.rng = Random(f"{world.seed}/{self.name}")
         self.machine: PeerMachine | None = None
         self.lives = 0
-        self.model = world.start_model
+        self.model = world.learning.start  # all start from the same weights
         self.influence = 0  # of watched publishes on the model
         self.slow = 1.0  # times as long as usual
+        self.protocols = world.scenario.protocols  # lowest and highest that it speaks
         self.ended: frozenset[tuple[str, Version]] = frozenset()  # what the last merge was made of
         self.reason = ""  # of the last leave
         self.pushed: dict[str, want.Fetch] = {}  # content digest -> what somebody is to push
@@ -55,7 +56,7 @@ class Peer:
         for entry in disk.entries.values():
             entry.offers = ()  # what was only offered is not on a disk
         newest = disk.blobs[disk.newest.content] if disk.newest else None
-        self.model, self.influence = (newest.model, newest.influence) if newest else (world.start_model, 0)
+        self.model, self.influence = (newest.model, newest.influence) if newest else (world.learning.start, 0)
         restored = Restored(disk.incarnation, disk.newest, disk.entries)
         policy = world.scenario.policy
         self.machine = PeerMachine(self.name, world.federation, world.roster, policy, self.rng, restored, now)
@@ -70,6 +71,7 @@ class Peer:
         if self.machine is not None:
             self.note("crash")
             self.machine, self._paused = None, None
+            self.world.network.hang_up(self.line)
             self.world.watch.went(self)
 
     def stop(self) -> None:
@@ -97,11 +99,13 @@ class Peer:
         """The process is stopped where it is; it answers nobody."""
         if self.machine is not None and self._paused is None:
             self._paused = []
+            self.world.network.silence(self.line, True)
             self.note("pause")
 
     def resume(self) -> None:
         """It goes on, with all that waited for it."""
         waiting, self._paused = self._paused, None
+        self.world.network.silence(self.line, False)
         for call in waiting or ():
             self.do(*call)
 
@@ -118,11 +122,13 @@ class Peer:
             self.machine.sighted(other, other, self.world.clock.now)
             self.settle()
 
-    def answer(self, ask: want.Ask, sender: str) -> tuple[TellMessage, float] | None:
+    def answer(self, ask: want.Ask, sender: str) -> tuple[TellMessage | RemoteError, float] | None:
         """Serve an ask, and the bytes of the answer. The hello before a first ask says where the sender is."""
         machine = self.machine
         if machine is None or self._paused is not None:
-            return None
+            return self._nobody()
+        if common(self.protocols, self.world.peers[sender].protocols) is None:
+            return Refused(f"{self.name} speaks other protocols", reason="protocol"), sizes.REFUSAL
         contact = machine.contacts.of.get(sender)
         if contact is None or not contact.addresses:
             machine.sighted(sender, sender, self.world.clock.now)
@@ -136,11 +142,15 @@ class Peer:
     def serve(self, content: str) -> tuple[Any, float] | None:
         """Serve a model and its record, and their bytes."""
         if self.machine is None or self._paused is not None:
-            return None
+            return self._nobody()
         blob = self.disk.blobs.get(content)
         if blob is None:
             return Gone(f"{self.name} has no {content[:8]}"), sizes.REFUSAL
-        return blob, self.world.scenario.model_bytes + sizes.RECORD
+        return blob, sizes.model(self.world.scenario.model_bytes)
+
+    def _nobody(self) -> tuple[RemoteError, float] | None:
+        """No answer of a process that is paused; of one that is gone its machine says so at once."""
+        return (Unreachable(f"nobody listens at {self.name}"), 0.0) if self.machine is None else None
 
     # ------------------------------------------------------------- the machine
 

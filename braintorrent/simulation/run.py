@@ -13,18 +13,20 @@ class Spread:
     """How one published version came to others. Seconds since the publish; None: not within the run.
 
     held: until 50, 90 and 100 % of the peers present at that moment hold it, or a newer one of its author.
-    influence: likewise until 50, 90 and 99 % hold it or a model that merged it.
+    influence: likewise until 50, 90 and 99 % hold it or a model that merged it: until it has reached them.
+    reached: in the end, so many others; None: that was not followed.
     """
 
     author: int
     at: float
     held: tuple[float | None, float | None, float | None] = (None, None, None)
     influence: tuple[float | None, float | None, float | None] = (None, None, None)
+    reached: int | None = None
 
 
 @dataclass
 class Series:
-    """Curves over `times` (seconds from the beginning), one value per sample."""
+    """Curves over `times` (seconds from the beginning), one value per sample; nan where nobody was present."""
 
     times: list[float] = field(default_factory=list)
     mean: list[float] = field(default_factory=list)  # distance to the optimum; or the score, in a real run

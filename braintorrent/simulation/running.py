@@ -6,14 +6,14 @@ import gc
 import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from braintorrent.simulation.learner import Learning
 from braintorrent.simulation.run import Run
 from braintorrent.simulation.scenario import Scenario
-from braintorrent.simulation.timeline import timeline
 from braintorrent.simulation.world import World
 
 SAMPLES = 120  # points on a curve
@@ -21,11 +21,15 @@ TOLD = 200  # acts that are told one by one
 
 
 def run(
-    scenario: Scenario, seed: int, *, trace: bool = False, progress: Callable[[float], None] | None = None
+    scenario: Scenario, seed: int, *, trace: bool = False, progress: Callable[[float], None] | None = None,
+    learning: Learning | None = None,
 ) -> Run:  # fmt: skip
-    """Play `scenario`; the same seed gives the same trace. trace: keep it; progress: told the share done."""
+    """Play `scenario`; the same seed gives the same trace.
+
+    trace: keep it; progress: told the share done; learning: None for the scenario's stand-in.
+    """
     began = time.monotonic()
-    world = World(scenario, seed, keep_trace=trace)
+    world = World(scenario, seed, keep_trace=trace, learning=learning)
     with _no_collection():
         for sample in range(1, SAMPLES + 1):
             world.run(scenario.seconds * sample / SAMPLES)
@@ -39,7 +43,7 @@ def run(
 
 def _told(world: World, wall_seconds: float) -> Run:
     scenario, seed, watch = world.scenario, world.seed, world.watch
-    acts = [act for act in timeline(scenario, seed) if act.what != "start" or act.at > scenario.within]
+    acts = [act for act in world.acts if act.what != "start" or act.at > scenario.within]
     return Run(
         scenario, seed, figures(world, wall_seconds), watch.series, watch.spreads(), watch.matrix,
         watch.per_row, watch.versions, [peer.line.sent for peer in world.peers.values()],
@@ -68,6 +72,8 @@ def figures(world: World, wall_seconds: float) -> dict[str, Any]:
     to_99 = [probe.times[2] for probe in watch.probes]
     middle = median(float("inf") if seconds is None else seconds for seconds in to_99) if to_99 else float("inf")
     sent = sum(line.sent for line in world.network.lines.values())
+    anybody = any(watch.series.present[-1:])
+    mean, worst = (watch.series.mean[-1], watch.series.worst[-1]) if anybody else (None, None)
     return {
         "scenario": scenario.name,
         "seed": world.seed,
@@ -75,23 +81,26 @@ def figures(world: World, wall_seconds: float) -> dict[str, Any]:
         "virtual_seconds": world.clock.now,
         "wall_seconds": round(wall_seconds, 3),
         "events": world.clock.events,
-        "peak_rss_mib": round(_peak_rss_mib(), 1),
+        "peak_rss_mib": round(peak_rss_mib() or 0.0, 1),
         "versions_published": published,
         "versions_lost": watch.versions_lost(),
         "intervals_to_99": None if interval is None or middle == float("inf") else middle / interval,
         "bytes_per_peer_per_version": sent / published if published else None,
-        "distance_to_optimum": watch.series.mean[-1] if watch.series.mean else None,
+        "distance_to_optimum": None if world.learning.score else mean,
         "trace_digest": world.trace.digest,
+        **({"mean_score": mean, "worst_score": worst} if world.learning.score else {}),
     }
 
 
-def _peak_rss_mib() -> float:
-    """Of this process alone: on Linux, getrusage's peak begins with that of the process which started this one."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        words = status.read_text().split()
+def peak_rss_mib(process: int | None = None) -> float | None:
+    """Of this process alone, or of another one while it runs, where the system tells.
+
+    On Linux, getrusage's peak begins with that of the process which started this one.
+    """
+    with suppress(OSError, ValueError):  # not Linux, or it has just ended
+        words = Path(f"/proc/{process or 'self'}/status").read_text().split()
         return int(words[words.index("VmHWM:") + 1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if process is None else None
 
 
 def _whom(who: tuple[int, ...]) -> str:

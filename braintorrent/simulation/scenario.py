@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
+from braintorrent.protocol.messages import PROTOCOLS, Protocols
 from braintorrent.protocol.policy import Policy
 
 FOREVER = float("inf")
@@ -24,6 +25,7 @@ class Links:
     uplink: float | None = 100e6 / 8  # bytes per second, shared by all it sends; None: no limit
     downlink: float | None = 100e6 / 8
     loss: float = 0.0  # share of messages that never arrive
+    queue: float = 0.0  # seconds that a message waits behind transfers which take all of an end of the line
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Churn:
     until: float = FOREVER
 
 
-What = Literal["join", "leave", "kill", "lose_disk", "partition", "pause", "slow"]
+What = Literal["join", "leave", "kill", "lose_disk", "lose_all", "partition", "pause", "slow"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Happening:
     """One thing that befalls some peers, and ends at `until`: they return, the network heals, go on, are fast again.
 
     join: they are not there before. leave: in good order. lose_disk: killed, and back with nothing but the key.
+    lose_all: killed, and back as a new lab that all trust anew; with real processes only.
     partition: they on one side, all others on the other.
     """
 
@@ -111,6 +114,7 @@ class Happening:
     until: float = FOREVER
     over: float = 0.0  # one after the other, spread over so many seconds
     factor: float = 10.0  # slow: so many times
+    protocols: Protocols | None = None  # they return with a release that speaks these; None: the same as before
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,8 @@ class Scenario:
     version_seconds: float = 20.0  # to train one version, at speed 1
     speed: tuple[float, float] = (1.0, 1.0)  # of each peer, uniform between
     jitter: float = 0.05  # of one version's time
+    merge_seconds: float = 0.5
+    store_seconds: float = 0.1  # until a version is durable, and as long again until its author goes on
     links: Links = field(default_factory=Links)
     special: Mapping[int, Peer] = field(default_factory=dict)
     churn: Churn | None = None
@@ -157,4 +163,5 @@ class Scenario:
     learner: Quadratic = field(default_factory=Quadratic)
     model_bytes: int = 1_000_000
     known: int | None = None  # addresses a starting peer finds; None: all who run see each other, as on one LAN
+    protocols: Protocols = PROTOCOLS  # lowest and highest that each speaks in the beginning
     within: float = 10.0  # seconds in which those there from the beginning start

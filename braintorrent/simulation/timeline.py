@@ -9,30 +9,40 @@ from collections.abc import Iterator
 from random import Random
 from typing import Literal, NamedTuple
 
+from braintorrent.protocol.messages import Protocols
 from braintorrent.simulation.scenario import FOREVER, Churn, Happening, Scenario, Sessions
 
-Deed = Literal["start", "leave", "kill", "lose_disk", "old_copy", "part", "heal", "pause", "resume", "slow"]
+Deed = Literal[
+    "start", "leave", "kill", "lose_disk", "lose_all", "old_copy", "part", "heal", "pause", "resume", "slow",
+]  # fmt: skip
 ENDS: dict[str, Deed] = {
-    "join": "leave", "leave": "start", "kill": "start", "lose_disk": "start", "partition": "heal", "pause": "resume",
-    "slow": "slow",
+    "join": "leave", "leave": "start", "kill": "start", "lose_disk": "start", "lose_all": "start",
+    "partition": "heal", "pause": "resume", "slow": "slow",
 }  # fmt: skip
 BEGINS: dict[str, Deed] = {"join": "start", "partition": "part"}  # the others begin with themselves
 
 
 class Act(NamedTuple):
-    """At this second, this befalls these peers. lose_disk and old_copy: of a peer that is down, before it starts.
+    """At this second, this befalls these peers. The losses and old_copy: of a peer that is down, before it starts.
 
-    part: they are on one side, all others on the other. factor: of a slow one; 1 ends it.
+    part: they are on one side, all others on the other. factor: of a slow one; 1 ends it. protocols: spoken by a
+    started one from now on; None: the same as before.
     """
 
     at: float
     what: Deed
     who: tuple[int, ...]
     factor: float = 1.0
+    protocols: Protocols | None = None
 
 
 def timeline(scenario: Scenario, seed: int) -> list[Act]:
     """All that befalls the peers of a scenario, in order of time."""
+    return [act for act in fate(scenario, seed) if act.at < scenario.seconds]
+
+
+def fate(scenario: Scenario, seed: int) -> list[Act]:
+    """The same, and how those who are away in the end would return."""
     acts: list[Act] = []
     joining: set[int] = set()
     for number, happening in enumerate(scenario.happenings):
@@ -45,7 +55,7 @@ def timeline(scenario: Scenario, seed: int) -> list[Act]:
         first = scenario.within * rng.random()
         if index not in joining:
             acts += _life(scenario, index, first, rng)
-    return sorted((act for act in acts if act.at < scenario.seconds), key=lambda act: act.at)
+    return sorted(acts, key=lambda act: act.at)
 
 
 def _drawn(happening: Happening, peers: int, rng: Random) -> tuple[int, ...]:
@@ -59,11 +69,11 @@ def _played(happening: Happening, who: tuple[int, ...]) -> Iterator[Act]:
     groups = [(index,) for index in who] if happening.over else [who]
     for number, group in enumerate(groups):
         at = happening.at + happening.over * number / len(groups)
-        if begin == "lose_disk":
+        if begin in ("lose_disk", "lose_all"):
             yield Act(at, "kill", group)
         yield Act(at, begin, group, happening.factor if begin == "slow" else 1.0)  # type: ignore[arg-type]
     if happening.until < FOREVER:
-        yield Act(happening.until, ENDS[happening.what], who)
+        yield Act(happening.until, ENDS[happening.what], who, protocols=happening.protocols)
 
 
 def _life(scenario: Scenario, index: int, first: float, rng: Random) -> Iterator[Act]:
@@ -81,6 +91,7 @@ def _life(scenario: Scenario, index: int, first: float, rng: Random) -> Iterator
             if end >= churn.until:
                 return
             start = end + farewell + churn.absence.draw(rng)
+        yield Act(start, "start", (index,))
 
 
 def _session(start: float, end: float, index: int, churn: Churn, rng: Random) -> Iterator[Act]:

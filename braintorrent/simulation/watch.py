@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
 
 from braintorrent.protocol.messages import Announcement
-from braintorrent.protocol.version import Version
-from braintorrent.simulation.learner import Blob, Model, distances, mean
+from braintorrent.protocol.version import NOTHING, Version
+from braintorrent.simulation.learner import Blob
 from braintorrent.simulation.run import Series, Spread
 
 if TYPE_CHECKING:
@@ -28,16 +29,24 @@ class Reach:
 
     def __init__(self, author: int, at: float, last: float) -> None:
         self.author, self.at, self.who = author, at, 1 << author
-        self.shares, self.times = (*SHARES, last), [None, None, None]  # type: list[float | None]
+        self.shares = (*SHARES, last)
+        self.times: tuple[float | None, float | None, float | None] = (None, None, None)
+
+    @property
+    def others(self) -> int:
+        """How many besides its author have it."""
+        return (self.who & ~(1 << self.author)).bit_count()
 
     def add(self, peer: int, present: int, now: float) -> bool:
         """One more has it. Whether all shares are reached."""
         self.who |= 1 << peer
         have, all_of_them = (self.who & present).bit_count(), present.bit_count()
-        for number, share in enumerate(self.shares):
-            if self.times[number] is None and have >= ceil(share * all_of_them):
-                self.times[number] = now - self.at
-        return self.times[2] is not None
+        half, most, last = (
+            now - self.at if time is None and have >= ceil(share * all_of_them) else time
+            for share, time in zip(self.shares, self.times, strict=True)
+        )
+        self.times = half, most, last
+        return last is not None
 
 
 class Watch:
@@ -134,20 +143,17 @@ class Watch:
     def sample(self) -> None:
         """One more point on every curve."""
         world, series = self.world, self.series
-        models = [peer.model for peer in world.present()]
-        away, apart = distances(models, world.optimum), self._apart(models)
+        models = {peer.index: peer.model for peer in world.present()}
+        mean, worst, consensus = world.learning.measure(models)
         series.times.append(world.clock.now)
-        series.mean.append(sum(away) / len(away) if away else 0.0)
-        series.worst.append(max(away, default=0.0))
-        series.consensus.append(sum(apart) / len(apart) if apart else 0.0)
+        series.mean.append(mean)
+        series.worst.append(worst)
+        series.consensus.append(consensus)
         series.staleness.append(self._ages[0] / self._ages[1] if self._ages[1] else 0.0)
         series.present.append(len(models))
         series.bytes.append(sum(line.sent for line in world.network.lines.values()))
         series.published.append(sum(self.versions))
         self._ages = [0.0, 0.0]
-
-    def _apart(self, models: list[Model]) -> list[float]:
-        return distances(models, mean([(model, 1.0) for model in models])) if models else []
 
     def here(self) -> list[float]:
         """Seconds that each peer was there."""
@@ -156,27 +162,24 @@ class Watch:
         return [before + more for before, more in zip(self.seconds_here, open_, strict=True)]
 
     def versions_lost(self) -> int:
-        """Newest versions that another held, or that their author came back with, and that are on no disk now."""
+        """Newest versions that another held, or that their author came back with, and that are gone for good now."""
+        on_disk: dict[str, Version] = {}
+        for disk in (peer.disk for peer in self.world.lasting()):
+            for announcement in (disk.newest, *(entry.held for entry in disk.entries.values())):
+                if announcement is not None and announcement.version > on_disk.get(announcement.author, NOTHING):
+                    on_disk[announcement.author] = announcement.version
         return sum(
-            max(self.given.get(author, (0, 0)), self.kept.get(author, (0, 0))) >= newest.version
-            and not any(self._has(peer, newest) for peer in self.world.peers.values())
+            max(self.given.get(author, NOTHING), self.kept.get(author, NOTHING)) >= newest.version
+            and on_disk.get(author, NOTHING) < newest.version
             for author, newest in self.last.items()
         )  # fmt: skip
 
-    @staticmethod
-    def _has(peer: Peer, announcement: Announcement) -> bool:
-        if peer.name == announcement.author:
-            return peer.disk.newest == announcement
-        entry = peer.disk.entries.get(announcement.author)
-        return entry is not None and entry.held is not None and entry.held.version >= announcement.version
-
     def spreads(self) -> list[Spread]:
-        """How far each followed publish came."""
-        probes = [Spread(probe.author, probe.at, influence=_three(probe)) for probe in self.probes]
-        held = [Spread(reach.author, reach.at, held=_three(reach)) for reach in self.reaches]
-        return [*held, *probes]
-
-
-def _three(reach: Reach) -> tuple[float | None, float | None, float | None]:
-    half, most, last = reach.times
-    return half, most, last
+        """How far each publish came, in a large federation each of the probes."""
+        probes = {
+            (probe.author, probe.at): Spread(probe.author, probe.at, influence=probe.times, reached=probe.others)
+            for probe in self.probes
+        }
+        held = (Spread(reach.author, reach.at, reach.times) for reach in self.reaches)
+        found = [replace(probes.pop((one.author, one.at), one), held=one.held) for one in held]
+        return found or [*probes.values()]

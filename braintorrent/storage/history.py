@@ -116,7 +116,7 @@ def read_standing(rows: Callable[..., list[Any]], me: str) -> dict[str, Entry]:
     for raw, held, *_ in rows(_NEWEST.format("raw, held", "announcement"), MAX_SEEN):
         a = open_announcement(raw)
         entry = entries.setdefault(a.author, Entry())
-        entry.seen[a.version] = a
+        entry.remember(a)
         if held and entry.usable(a.version):
             entry.held = a
     entries.pop(me, None)

@@ -21,10 +21,12 @@ from pydantic import BaseModel
 import braintorrent
 from braintorrent import plugins
 from braintorrent.config import Federation, Peer, Section, StopSection, TimingSection, agreement
+from braintorrent.experiments.processes import GRACE
 from braintorrent.network import limits
 from braintorrent.network.joining import JoinRequest, Welcome, encode_join, encode_welcome
 from braintorrent.network.tls import certificate, to_der
 from braintorrent.network.wire import Hello, encode_ask, encode_error, encode_hello, encode_tell
+from braintorrent.node.node import FAREWELL
 from braintorrent.protocol.messages import PHASES, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.notices import Introduction, Notices, Revocation
 from braintorrent.protocol.policy import Policy
@@ -44,6 +46,7 @@ from braintorrent.records import (
 )
 from braintorrent.records.canonical import unpack
 from braintorrent.records.notice import KINDS, prove, rotation, sign_notice
+from braintorrent.simulation.scenario import What
 from braintorrent.weights import Role, Schema, TensorSpec, Weights, weighted_mean
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +54,7 @@ PACKAGE = Path(braintorrent.__file__).parent
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SCENARIOS = sorted((ROOT / "scenarios").glob("*.py"))
 PROSE = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.is_file()]
 
 
@@ -206,10 +210,21 @@ def test_a_knob_has_the_default_in_the_code():
     true = {
         **{f"timing.{name}": info.default for name, info in TimingSection.model_fields.items()},
         **{f"stop.{name}": info.default for name, info in StopSection.model_fields.items()},
-        **{name: getattr(Policy(), name) for name in ("max_fetches", "storage_retry", "max_backoff")},
+        **{name: getattr(Policy(), name) for name in ("max_fetches", "hand_over", "storage_retry", "max_backoff")},
     }
     del true["timing.checkpoint_every"]  # of no concern to other peers
     assert told == {name: "none" if value is None else f"{value}" for name, value in true.items()}
+
+
+def test_whoever_ends_processes_by_force_waits_longer_than_a_stop_takes():
+    told = re.search(r"`hand_over` \+ `FAREWELL` .*?\+ `CLOSE_SECONDS` = (\d+) s", PROTOCOL, re.S)
+    assert told
+    takes = Policy().hand_over + FAREWELL + limits.CLOSE_SECONDS
+    unit = (ROOT / "peers/lab-lan/braintorrent.service").read_text()
+    grace = re.search(r"^TimeoutStopSec=(\d+)$", unit, re.M)
+    assert grace
+    assert float(told[1]) == takes < min(GRACE, float(grace[1]))
+    assert f"{takes:g} s at most" in unit
 
 
 # ------------------------------------------------------------- names
@@ -320,10 +335,18 @@ def test_every_name_in_code_quotes_that_looks_like_a_knob_is_one_or_a_field():
         known |= set(model.model_fields)
     for shape in (Policy, Hello, Invite, JoinRequest, Welcome, AskMessage, TellMessage, Announcement):
         known |= {f.name for f in fields(shape)}
+    known |= {path.stem for path in SCENARIOS} | set(get_args(What))
     for path in PROSE:
         quoted = re.findall(r"`([a-z][a-z_]+)(?: = [^`]+)?`", path.read_text())
         wrong = {name for name in quoted if "_" in name} - known
         assert not wrong, f"{path.name}: neither a knob nor a field: {sorted(wrong)}"
+
+
+def test_every_scenario_is_in_the_list_of_stories():
+    listed = re.findall(
+        r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", (ROOT / "docs/churn.md").read_text(), re.MULTILINE))
+    )
+    assert sorted(listed) == sorted(path.stem for path in SCENARIOS)
 
 
 def test_every_dependency_has_its_reason():

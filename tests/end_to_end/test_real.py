@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from statistics import fmean
 
 import psutil
 import pytest
 
 from braintorrent.errors import ConfigError
 from braintorrent.experiments.real import run_real
-from braintorrent.experiments.real_ledgers import Story, lost
+from braintorrent.experiments.real_figures import at_work
+from braintorrent.experiments.real_kills import WITHIN, measure, table
+from braintorrent.experiments.real_ledgers import Story, held_up, longest_wait, lost
 from braintorrent.experiments.real_predicted import compared, scenarios, virtual
 from braintorrent.experiments.real_setting import impossible
 from braintorrent.experiments.real_spreading import spreads
@@ -76,7 +80,7 @@ def until(stage: Stage, condition: Callable[[dict[int, Story]], bool], seconds: 
     while not condition(stories := stage.stories()):
         if time.monotonic() > deadline:
             pytest.fail("\n".join(stage.processes.last_words(folder, 20) for folder in stage.folders))
-        stage.check()
+        stage.look()
         time.sleep(0.1)
     return stories
 
@@ -94,6 +98,82 @@ def test_who_lost_all_returns_as_a_new_lab_that_all_trust_anew(staged):
     told = until(stage, lambda told: told[1].me and merges_of(told[0], told[1].me) and merges_of(told[1], told[0].me))
     assert told[1].me != first[1].me
     assert lost(told, [story for _, story in stage.wiped]) == []
+
+
+def test_a_lab_is_held_up_from_when_it_could_go_on_until_it_does():
+    took = Merged(24.0, included={"b": Part(V1)})
+    told = Story(
+        "a", (10.0, 20.0), {("a", V1): 16.0, ("a", V2): 30.0}, frozenset(), ((V2, took),), {}, frozenset(),
+        trained={V1: 5.0, V2: 3.0},
+    )  # fmt: skip
+    assert held_up(told, 0.0, [18.0]) == 4.0, "from the second life to the merge; what followed was work"
+    assert held_up(replace(told, merges=()), 0.0, [18.0]) == 7.0, "who merges nothing has only trained"
+    assert held_up(told, 10.5, [18.0]) == 4.0
+    assert held_up(told, 25.0, [18.0]) == 0.0
+    assert longest_wait(told, ends=[18.0, 90.0]) == 60.0, "from its last word to its end"
+    assert longest_wait(replace(told, finished=30.0), ends=[18.0, 90.0]) == 10.0
+
+
+@pytest.mark.parametrize(
+    ("lives", "published", "merges", "ends", "seconds"),
+    [
+        ((0.0,), {V1: 5.0}, (), [300.0], 292.0),
+        ((0.0, 100.0), {V1: 5.0, V2: 103.0}, (), [95.0], 87.0),
+        ((0.0, 100.0), {V1: 5.0, V2: 300.0}, ((V2, Merged(90.0, included={})),), [95.0], 197.0),
+        ((0.0, 10.0), {V1: 5.0, V2: 13.0}, (), [7.0], 0.0),
+    ],
+    ids=["to the end", "until it was killed", "in a life that goes on from an earlier merge", "it trained when killed"],
+)
+def test_a_lab_that_hangs_is_held_up_whatever_ends_it(lives, published, merges, ends, seconds):
+    arrived = {("a", version): unix for version, unix in published.items()}
+    told = Story("a", lives, arrived, frozenset(), merges, {}, frozenset(), trained=dict.fromkeys(published, 3.0))
+    assert held_up(told, 0.0, ends) == seconds
+
+
+def test_a_kill_counts_if_it_meets_a_lab_at_work():
+    begun = [(0, 10.0, 50.0, 5.0), (1, 10.0, 90.0, 5.0)]  # lab, from, to, seconds to begin
+    stories = [(0, story("a", [], [])), (1, replace(story("b", [], []), finished=60.0))]
+    for lab, unix, counts in ((0, 12.0, 0), (0, 50.0, 1), (0, 51.0, 0), (1, 50.0, 1), (1, 70.0, 0), (2, 20.0, 0)):
+        assert at_work([(lab, unix)], begun, stories) == counts, (lab, unix)
+
+
+def test_kills_cost_labs_nothing_that_versions_do_not_make_good(tmp_path):
+    happenings = (Happening(4.0, "kill", (0,), until=4.0), Happening(5.0, "lose_all", (1,), until=5.0))
+    pace = Policy(ask_every=0.5, ask_deadline=2.0, alone_after=1.5)
+    told = Scenario("two", "", 2, 0.0, pace, 0.4, happenings=happenings, within=0.1, model_bytes=8000)
+    both = measure(told, tmp_path, [0], 12, None)[0]
+    quiet, kills = both["quiet"], both["kills"]
+    assert quiet["versions"] == [12, 12], "each ends by itself"
+    assert min(kills["versions"]) >= 12
+    assert [run["figures"]["kills"] for run in both.values()] == [0, 2]
+    assert [what for _, what in kills["happened"]][-3:-1] == ["kill 1", "lose_all 1"]
+    assert [run["figures"]["versions_lost"] for run in both.values()] == [0, 0]
+    assert kills["figures"]["held_up"] < 0.5 + 1.5, "ask_every, and what a busy machine takes"
+    assert quiet["figures"]["longest_wait"] < 5.0, "the last ones' waiting for each other is of no account"
+    assert kills["figures"]["distance_to_optimum"] is not None, "of who has finished"
+    assert 50 < kills["figures"]["peak_rss_mib"] < 200, "of one process, not of the one that started it"
+    means = [fmean(run["scores"].values()) for run in both.values()]  # where between both a model ends is chance
+    assert means[0] == pytest.approx(means[1], abs=WITHIN)
+    assert table([both], pace.ask_every).row_count == 2
+    assert measure(told, tmp_path, [0], 12, None) == [both], "what is there is not played again"
+    with pytest.raises(ConfigError, match=r"quiet-12-versions-seed-0\.json: of scenario \w+, not \w+; move it away"):
+        measure(replace(told, version_seconds=9.0), tmp_path, [0], 12, None)
+    (tmp_path / "quiet-12-versions-seed-0.json").unlink()
+    again = measure(told, tmp_path, [0], 12, None)[0]["quiet"]
+    assert again["happened"] != quiet["happened"], "what was interrupted is played anew"
+    assert again["scenario"] == quiet["scenario"]
+
+
+def test_who_is_started_while_it_leaves_starts_once_it_has_left(staged):
+    stage = staged(2)
+    until(stage, lambda told: all(story.own for story in told.values()))
+    leaving = stage.processes.running[stage.folders[1]]
+    stage.leave(1)
+    stage.start(1)
+    until(stage, lambda told: len(told[1].lives) == 2)
+    assert leaving.returncode == 0, "it left in good order"
+    assert stage.present == [0, 1]
+    assert stage.returning == set()
 
 
 def test_a_paused_lab_goes_on_where_it_was(staged):
@@ -126,10 +206,10 @@ QUICK = Policy(ask_every=0.5, ask_deadline=2.0, alone_after=2.0)
 
 def test_labs_are_killed_lose_disks_leave_and_nothing_is_lost(tmp_path):
     scenario = Scenario(
-        "comings", "", peers=3, seconds=16.0, policy=QUICK, version_seconds=1.0, within=0.5, model_bytes=40_000,
+        "comings", "", peers=3, seconds=24.0, policy=QUICK, version_seconds=1.0, within=0.5, model_bytes=40_000,
         happenings=(
             Happening(6.0, "kill", (0,), until=6.5), Happening(7.0, "lose_disk", (1,), until=7.0),
-            Happening(12.0, "leave", (2,)),
+            Happening(20.0, "leave", (2,)),
         ),
     )  # fmt: skip
     shares = []
@@ -211,6 +291,13 @@ def test_what_is_compared_can_be_real_and_is_settled_in_virtual_time():
     )
     assert quiet["versions"] > troubled["versions"] > slower["versions"] > 0
     assert all(value < math.inf for told in (quiet, troubled, slower) for value in told.values())
+
+
+def test_publishes_that_came_to_few_are_compared_too():
+    run = virtual(scenarios()[0], 0, 2.0)
+    assert len(run.spreads) == sum(run.versions)
+    few = [replace(spread, held=(None, None, None)) for spread in run.spreads]
+    assert compared(replace(run, spreads=few))["seconds until all"] == math.inf
 
 
 @pytest.mark.soak

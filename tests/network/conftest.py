@@ -12,7 +12,7 @@ import pytest
 from braintorrent.errors import Refused
 from braintorrent.network.client import Client
 from braintorrent.network.server import Server
-from braintorrent.network.wire import Hello
+from braintorrent.network.wire import PROTOCOL, Hello
 from braintorrent.protocol.messages import AskMessage, TellMessage
 from braintorrent.records import Identity, digest
 
@@ -28,6 +28,7 @@ class Lab:
     greeted: set[str] = field(default_factory=set)
     tell: TellMessage = field(default_factory=TellMessage)
     asked: list[AskMessage] = field(default_factory=list)
+    spoken: int = PROTOCOL
 
     @property
     def id(self) -> str:
@@ -54,6 +55,9 @@ class Lab:
             raise Refused(f"federation {hello.federation} is not test-federation", reason="federation")
         self.greeted.add(caller)
         return self.say()
+
+    def protocol(self, caller: str) -> int:
+        return self.spoken
 
     def ask(self, caller: str, ask: AskMessage) -> TellMessage:
         if caller not in self.greeted:

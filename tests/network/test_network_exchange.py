@@ -42,6 +42,17 @@ async def test_hello_ask_and_a_blob(pair, sink):
         assert await client.fetch_small(b.id, address, b.put(b"record"), 100) == b"record"
 
 
+async def test_an_ask_is_answered_in_the_protocol_agreed_on_and_declined_in_another(pair):
+    async with pair() as (a, b, client, address):
+        await client.hello(b.id, address, a.say())
+        b.spoken, b.tell = 2, TellMessage((announced(b),))
+        assert await client.ask(b.id, address, ASK, 5, protocol=2) == b.tell
+        with pytest.raises(Refused, match="of protocol 1, where 2 was due") as error:
+            await client.ask(b.id, address, ASK, 5, protocol=1)
+        assert error.value.reason == "protocol"
+        assert b.asked == [ASK]
+
+
 async def test_bytes_are_counted_by_peer_on_both_sides(labs, sink):
     a, b = labs
     content = os.urandom(100_000)

@@ -74,6 +74,21 @@ def test_messages_come_back_as_they_were(hello, ask, tell):
     assert [a.raw for a in told.announcements] == [a.raw for a in tell.announcements]
 
 
+@pytest.mark.parametrize(("sent", "due"), [(1, 2), (2, 1), (2, 2)])
+def test_what_is_asked_and_told_is_of_the_protocol_agreed_on(sent, due):
+    ask, tell = AskMessage(None, {}), TellMessage()
+    for data, decode, message in (
+        (wire.encode_ask(ask, sent), lambda data: wire.decode_ask(data, ME.id, due), ask),
+        (wire.encode_tell(tell, sent), lambda data: wire.decode_tell(data, due), tell),
+    ):
+        if sent == due:
+            assert decode(data) == message
+            continue
+        with pytest.raises(BadMessage, match=f"of protocol {sent}, where {due} was due") as caught:
+            decode(data)
+        assert caught.value.reason == "protocol"
+
+
 def announcement(counter=1):
     return sign_announcement(
         ME, Announcement("fed-1", ME.id, Version(7, counter), HEX, 20, 12, 3.5, HEX, HEX, 300, False)

@@ -12,12 +12,14 @@ from braintorrent.config import DIGESTED, Federation, agreement
 from braintorrent.network import limits
 from braintorrent.network.wire import Hello, decode_hello, encode_hello
 from braintorrent.node.agreeing import HINT, difference, objection
+from braintorrent.protocol.messages import common
 
 TASK = {
     "kind": "segmentation", "labels": ["background", "anterior", "posterior"], "channels": 1, "modality": ["MRI"],
     "spacing": [1.0, 1.0, 2.5], "network": "UNet", "network_args": {"channels": [16, 32], "strides": [2]},
     "patch": [40, 56, 40], "lr": 0.001,
 }  # fmt: skip
+MEANWHILE = "until then models pass between the two through labs that speak both"
 FACTS = {"start.weights": "a" * 64, "task.schema": "b" * 64}
 
 
@@ -144,10 +146,23 @@ def test_other_objections_have_two_sides_as_well():
          "lab-a is in federation-x, this lab in federation-y"),
         (replace(b, clock_ms=b.clock_ms + 7_200_000), "clock", "the clock of lab-b is 2.0 hours ahead of this lab's",
          "the clock of lab-a is 2.0 hours behind this lab's"),
-        (replace(b, protocols=(2, 3)), "protocol", "lab-b speaks protocols 2 to 3 and reads safetensors",
-         "lab-a speaks protocols 1 to 1 and reads safetensors"),
+        (replace(b, protocols=(2, 3)), "protocol",
+         f"lab-b speaks protocols 2 to 3, this lab protocol 1: update braintorrent here; {MEANWHILE}",
+         f"lab-a speaks protocol 1, this lab protocols 2 to 3: update braintorrent at lab-a; {MEANWHILE}"),
+        (replace(b, codecs=("int8",)), "protocol", "lab-b reads weights as int8; both labs must read safetensors",
+         "lab-a reads weights as safetensors; both labs must read safetensors"),
     ):  # fmt: skip
         for mine, theirs, words in ((a, other, here), (other, a, there)):
             found = objection(mine, theirs, theirs.name)
             assert found is not None
             assert (found.reason, found.detail) == (reason, words)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "found"),
+    [((1, 1), (1, 1), 1), ((1, 1), (1, 2), 1), ((1, 3), (2, 5), 3), ((1, 1), (2, 2), None), ((1, 2), (3, 4), None)],
+)
+def test_two_labs_speak_the_highest_protocol_that_both_know(mine, theirs, found):
+    assert common(mine, theirs) == common(theirs, mine) == found
+    a, b = replace(hello("lab-a"), protocols=mine), replace(hello("lab-b"), protocols=theirs)
+    assert (objection(a, b, "lab-b") is None) == (found is not None)

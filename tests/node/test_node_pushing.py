@@ -34,7 +34,7 @@ async def test_a_lab_that_nobody_can_call_merges_and_is_merged(labs, until, capl
         await until(lambda: partners(hidden) == {second.me} and partners(other) == {first.me})
         contact = other.context.machine.contacts.of[first.me]
         assert contact.calls_only
-        assert contact.addresses == [NOWHERE]
+        assert contact.addresses == (NOWHERE,)
         merged = other.context.machine.table.entries[first.me].merged
         await until(lambda: other.context.machine.table.entries[first.me].merged > merged)  # and again
         assert other.traffic.of(first.me)[0] > CHUNK_BYTES  # weights of more than one chunk

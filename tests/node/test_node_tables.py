@@ -34,6 +34,8 @@ STATUS = {
         ({"declined": True, "problem": "roster: lab-b does not trust this lab yet"}, "refused"),
         ({"heard_seconds_ago": 12.2}, "silent for 12 s"),
         ({"heard_seconds_ago": 12.2, "phase": "leaving", "problem": "unreachable: gone"}, "left"),
+        ({"heard_seconds_ago": 50.0, "phase": "leaving"}, "leaving"),
+        ({"heard_seconds_ago": 61.0, "phase": "leaving"}, "left"),
     ],
 )
 def test_where_a_peer_stands(known, shown):

@@ -62,7 +62,7 @@ def test_a_new_address_of_a_silent_peer_is_tried_at_once_and_first() -> None:
     contacts.sighted("a", "a:1", 1.0)
     assert list(contacts.due(1.0)) == []
     contacts.sighted("a", "a:2", 1.0)
-    assert contacts.of["a"].addresses == ["a:2", "a:1"]
+    assert contacts.of["a"].addresses == ("a:2", "a:1")
     assert list(contacts.due(1.0)) == ["a"]
 
 
@@ -96,11 +96,11 @@ def test_rumours_do_not_push_out_the_proven_address_of_a_silent_peer_nor_cut_its
     contacts.failed("a", "no answer", 0.0)
     for port in range(100):
         contacts.sighted("a", f"rumour:{port}", 1.0, gossip=True)
-    assert contacts.of["a"].addresses[:2] == ["good:1", "rumour:99"]
+    assert contacts.of["a"].addresses[:2] == ("good:1", "rumour:99")
     assert len(contacts.of["a"].addresses) == MAX_ADDRESSES_EACH
     assert list(contacts.due(1.0)) == []
     contacts.sighted("a", "moved:1", 1.0)
-    assert contacts.of["a"].addresses[:2] == ["good:1", "moved:1"]
+    assert contacts.of["a"].addresses[:2] == ("good:1", "moved:1")
     assert list(contacts.due(1.0)) == ["a"]
 
 

@@ -22,6 +22,9 @@ def said(author: str, counter: int = 1) -> Announcement:
     return Announcement("fed", author, Version(1, counter), f"{author}{counter}", 1, 1, 1.0, "", "", 1, False)
 
 
+HIDDEN = "gh"  # of PEERS, where some can only call
+
+
 def make(peers: str = PEERS, seed: int = 2, **policy: int) -> Fetches:
     rules, rng = Policy(**policy), Random(seed)  # type: ignore[arg-type]
     contacts = Contacts(rules, rng)
@@ -38,7 +41,9 @@ def make(peers: str = PEERS, seed: int = 2, **policy: int) -> Fetches:
     ),
 )  # fmt: skip
 def test_limits_hold_whatever_happens(at_once: int, max_merge: int, events: list[tuple[str, str, int]]) -> None:
-    fetches = make(max_fetches=at_once, max_merge=max_merge)
+    fetches = make("abcdef", max_fetches=at_once, max_merge=max_merge)
+    for peer in HIDDEN:
+        fetches.contacts.heard_from(peer, "working", 0.0)
     for now, (event, author, counter) in enumerate(events):
         flight = fetches.flying.get(author)
         if event == "hear":
@@ -50,7 +55,8 @@ def test_limits_hold_whatever_happens(at_once: int, max_merge: int, events: list
             fetches.ended(flight)
             fetches.table.hold(flight) if event == "ok" else fetches.failed(flight, author, float(now))
         before = dict(fetches.flying)
-        begun = list(fetches.start(float(now)))
+        asked = fetches.ask_for(author, float(now)) if event == "hear" else []
+        begun = [*asked, *fetches.start(float(now))]
         assert len({f.announcement.author for f in begun} | before.keys()) == len(begun) + len(before)
         assert len(fetches.flying) <= at_once
         assert len(fetches.flying.keys() | fetches.table.fresh.keys()) <= max_merge
@@ -68,6 +74,21 @@ def test_a_newer_version_of_a_model_in_hand_needs_no_room() -> None:
     fetches.table.note(said("b"), "b")
     fetches.table.note(said("a", 3), "a")
     assert list(fetches.start(0.0)) == []  # but then b would wait for ever
+
+
+def test_who_can_only_call_and_found_no_room_has_some_kept_for_the_next_merge() -> None:
+    fetches = make("abcdef", max_merge=2)
+    fetches.contacts.heard_from("g", "working", 0.0)
+    for author in "abcdefg":
+        fetches.table.note(said(author), author)
+    for fetch in list(fetches.start(0.0)):
+        fetches.ended(fetch.announcement)
+        fetches.table.hold(fetch.announcement)
+    assert fetches.ask_for("g", 0.0) == []
+    for held in fetches.table.candidates():
+        fetches.table.merge(held)
+    assert len(list(fetches.start(1.0))) == 1
+    assert [fetch.announcement.author for fetch in fetches.ask_for("g", 1.0)] == ["g"]
 
 
 def test_for_the_last_merge_there_is_room_for_everyone() -> None:

@@ -484,7 +484,7 @@ def test_stop_when_nothing_is_under_way_leaves_at_once(shell: Make, at: str) -> 
         s.work.pop()
         s.feed("published", None)
     elif at != "seeking":
-        s.publish()
+        s.asked_by("a", me=s.publish().version)
     s.feed("stop")
     assert s.left() == "stopped"
     assert s.machine.next_deadline() is None
@@ -495,6 +495,7 @@ def test_stop_while_training_ends_the_batch_first(shell: Make) -> None:
     training(s)
     s.feed("stop")
     assert s.others == [want.Halt()]
+    assert s.machine.next_deadline() is None
     s.work.clear()
     s.feed("trained", False, None)
     assert s.left() == "stopped"
@@ -505,7 +506,9 @@ def test_stop_that_comes_with_the_last_batch_still_publishes(shell: Make) -> Non
     training(s)
     s.feed("stop")
     s.train()
-    s.publish()
+    newest = s.publish()
+    assert s.left() is None
+    s.asked_by("a", me=newest.version)
     assert s.left() == "stopped"
 
 

@@ -56,6 +56,7 @@ policies = st.builds(
     patience=st.sampled_from([0.0, 7.0]),
     alone_after=st.sampled_from([0.0, 9.0]),
     linger=st.sampled_from([0.0, 40.0]),
+    hand_over=st.sampled_from([5.0, 60.0]),
     max_fetches=st.integers(1, 3),
     max_backoff=st.just(60.0),
     stop=rules,
@@ -85,7 +86,7 @@ class Rules(RuleBasedStateMachine):
 
     def carry_out(self) -> None:
         for effect in self.machine.effects():
-            assert not self.left, f"{effect} after Leave"
+            assert not self.left or isinstance(effect, want.Forget), f"{effect} after Leave"
             getattr(self, f"on_{type(effect).__name__.lower()}")(effect)
         deadline = self.machine.next_deadline()
         assert deadline is None or deadline > self.now, "a busy loop"
@@ -161,6 +162,11 @@ class Rules(RuleBasedStateMachine):
         assert isinstance(self.work, want.Train) or (isinstance(self.work, want.Merge) and self.work.last)
         assert not self.halted
         self.halted = True
+
+    def on_handover(self, effect: want.HandOver) -> None:
+        assert self.work is None
+        assert effect.announcement == self.machine.newest
+        assert self.machine.stopping
 
     def on_leave(self, effect: want.Leave) -> None:
         assert self.work is None
@@ -280,7 +286,7 @@ class Rules(RuleBasedStateMachine):
             self.carry_out()
 
     def teardown(self) -> None:
-        """From any state it can be stopped: whatever work is under way ends, and it leaves."""
+        """From any state it can be stopped: whatever work is under way ends, it hands over for a while, and leaves."""
         if not hasattr(self, "machine"):
             return
         self.machine.stop(self.now)
@@ -288,6 +294,9 @@ class Rules(RuleBasedStateMachine):
         for _ in range(3):
             if self.work is not None:
                 self.the_work_ends(good=True, score=None, skip=set())
+        if not self.left:
+            assert self.machine.step is Step.LEAVING
+            self.time_passes(self.policy.hand_over)
         assert self.left
         assert self.machine.next_deadline() is None
 

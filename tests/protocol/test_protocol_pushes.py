@@ -105,6 +105,33 @@ def test_a_push_that_fails_is_wanted_again_later_and_ever_later(shell, said):
     assert waits == [0.0, 5.0, 10.0, 20.0]
 
 
+def test_who_found_all_lines_taken_finds_one_kept_when_it_asks_again_and_then_others_have_their_turn(shell, said):
+    s, newest = hidden(shell, "abcde", max_fetches=1, ask_every=5.0), said("b")
+    s.reply("a", said("a"), said("c"), said("d"), said("e"))
+    assert s.asked_by("b", newest).wants == ()
+    fetch = s.fetches.pop()
+    s.feed("fetched", fetch.announcement, fetch.source)
+    assert s.fetches == []  # nobody takes what is kept
+    s.wait(5.0)
+    assert s.asked_by("b", newest).wants == _of(newest)
+    assert s.asked_by("b", said("b", 1, 2)).wants == ()  # one at a time
+    fetch = s.fetches.pop()
+    s.feed("fetched", fetch.announcement, fetch.source)
+    assert [f.pushed for f in s.fetches] == [False]
+
+
+def test_a_line_is_not_kept_for_ever_for_who_asks_no_more(shell, said):
+    s = hidden(shell, "abc", max_fetches=1, ask_every=5.0)
+    s.reply("a", said("a"), said("c"))
+    s.asked_by("b", said("b"))
+    fetch = s.fetches.pop()
+    s.feed("fetched", fetch.announcement, fetch.source)
+    s.wait(9.9)
+    assert s.fetches == []
+    s.wait(0.2)
+    assert [f.pushed for f in s.fetches] == [False]
+
+
 def test_wants_keep_to_what_may_be_fetched(shell, said):
     s = hidden(shell, "abc", max_merge=1, max_fetches=1)
     s.reply("a", said("a"))

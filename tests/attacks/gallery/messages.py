@@ -209,6 +209,14 @@ async def phases_by_turns(mallory: Mallory) -> Answers:
     return None
 
 
+@attack("says it holds the victim's newest version, so that the victim, once stopped, does not wait", silent=True)
+async def false_claims_of_holding(mallory: Mallory) -> Answers:
+    await mallory.hello()
+    body = encode_ask(AskMessage(None, {mallory.scene.id: Version(MAX_FIELD, MAX_FIELD)}))
+    assert (await mallory.send(asking(body))).status == 200
+    return None
+
+
 @attack("says it holds 256 versions of authors that nobody has heard of", silent=True)
 async def holdings_that_cannot_be(mallory: Mallory) -> Answers:
     await mallory.hello()

@@ -1,0 +1,239 @@
+"""Real learners for the simulator: the node's own training and merging on real data, while virtual time decides when.
+
+Labs are peer folders below one federation.toml, as `braintorrent run` takes them. Each belongs to one worker process,
+which does what is asked of that lab in order and at once; only whoever needs a result waits for it. So the number of
+workers decides how long a run takes, and nothing else. Models go from one process to another as safetensors files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from math import nan
+from pathlib import Path
+from random import Random
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+from weakref import finalize
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from braintorrent import plugins
+from braintorrent.config import federation_path, load_federation, load_peer
+from braintorrent.contracts import Candidate
+from braintorrent.errors import LocalError
+from braintorrent.experiments.workers import GONE, children, end_children, pool
+from braintorrent.learning.baseline import train_alone
+from braintorrent.learning.merging import merge
+from braintorrent.learning.opening import open_learner, read_weights
+from braintorrent.simulation.learner import Measured, Offered, labs
+from braintorrent.simulation.scenario import Scenario
+from braintorrent.weights import Weights
+
+
+class Made(NamedTuple):
+    """A model that is written: its digest, and its score on its lab's validation cases, if it was trained there."""
+
+    digest: str
+    score: float | None = None
+
+
+class Model:
+    """A safetensors file, perhaps still in the making. It is deleted when nobody knows of it any more."""
+
+    def __init__(self, path: Path, made: Future[Made], of: Sequence[Model] = ()) -> None:
+        self.path, self._made = path, made
+        held = [self, *of]  # a worker reads and writes these, even if a lab that crashed wants them no more
+        made.add_done_callback(lambda _: held.clear())
+        finalize(self, path.unlink, missing_ok=True)
+
+    @property
+    def made(self) -> Made:
+        """Waits until the file is there. LocalError if its worker ended before that."""
+        with _told():
+            return self._made.result()
+
+    def __repr__(self) -> str:
+        return self.made.digest
+
+
+class Learners:
+    """A simulation Learning: the labs of `folders`. workers: processes; 0: all is done here. Use it in a `with`."""
+
+    def __init__(self, folders: Sequence[Path], scenario: Scenario, seed: int, workers: int = 0) -> None:
+        self._folders, self._count, self._scores = folders, 0, dict[int, float]()
+        self._room = TemporaryDirectory(prefix="braintorrent-models-")
+        self._others, count = children(), min(workers, len(folders))
+        self._workers: list[Executor] = [pool(1) for _ in range(count)] or [_Here()]
+        try:
+            start = self._model(0, _start)
+            opened = [self._on(lab, _facts) for lab in range(len(folders))]
+            with _told():
+                facts = [lab.result() for lab in opened]
+        except BaseException:
+            self.close()
+            raise
+        self.start, self.score, self.model_bytes = start, facts[0].score, facts[0].size
+        drawn = labs(scenario, Random(f"{seed}/labs"))
+        self.labs = [replace(lab, samples=fact.samples) for lab, fact in zip(drawn, facts, strict=True)]
+
+    def __enter__(self) -> Learners:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            end_children(but=self._others)
+        self.close()
+
+    def close(self) -> None:
+        """End the workers once they are done with what they are doing, and delete the models. By an error: at once."""
+        for worker in self._workers:
+            worker.shutdown(cancel_futures=True)
+        self._room.cleanup()
+
+    def train(self, lab: int, model: Model, before: int, rng: Random) -> Callable[[], tuple[Model, float | None]]:
+        """One version's local steps, then the score on the lab's own validation cases; `rng` is not needed."""
+        return partial(self._trained, lab, self._model(lab, _train, before, model.path, of=[model]))
+
+    def _trained(self, lab: int, model: Model) -> tuple[Model, float | None]:
+        score = model.made.score
+        if score is not None:
+            self._scores[lab] = score
+        return model, score
+
+    def merge(self, lab: int, own: Model | None, others: Offered) -> Model:
+        """As the federation's method does."""
+        offered = [(author, samples, model.path) for author, samples, model in others]
+        of = [*([own] if own else []), *(model for _, _, model in others)]
+        return self._model(lab, _merge, offered, own.path if own else None, of=of)
+
+    def poison(self, model: Model, scale: float) -> Model:
+        """Every number moved."""
+        return self._model(0, _poison, scale, model.path, of=[model])
+
+    def measure(self, models: Mapping[int, Model]) -> Measured:
+        """Scores are each lab's last on its own cases; distances are root mean squares over parameters."""
+        scores = [self._scores[lab] for lab in models if lab in self._scores] or [nan]
+        flat = [_flat(model) for model in models.values()]
+        centre = sum(flat) / max(1, len(flat))
+        apart = [float(np.sqrt(np.mean((one - centre) ** 2))) for one in flat] or [nan]
+        return Measured(fmean(scores), min(scores), fmean(apart))
+
+    def _on(self, lab: int, work: Callable[..., Any], *args: Any) -> Future[Any]:
+        with _told():
+            return self._workers[lab % len(self._workers)].submit(work, self._folders[lab], *args)
+
+    def _model(self, lab: int, work: Callable[..., Made], *args: Any, of: Sequence[Model] = ()) -> Model:
+        self._count += 1
+        path = Path(self._room.name) / f"{self._count}.safetensors"
+        return Model(path, self._on(lab, work, *args, path), of)
+
+
+def _flat(model: Model) -> NDArray[np.float32]:
+    """[parameters] of a model's floats."""
+    assert model.made
+    return np.concatenate([t.ravel() for t in load_file(model.path).values() if t.dtype.kind == "f"])
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Of a worker that is gone, in words."""
+    try:
+        yield
+    except BrokenProcessPool:
+        raise LocalError(GONE) from None
+
+
+class _Here(Executor):
+    """No process: what is asked is done before the question returns."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(work(*args, **kwargs))
+        return done
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        _LABS.clear()
+
+
+# ----------------------------------------------------------------- in a worker
+
+
+class _Facts(NamedTuple):
+    samples: int
+    score: str
+    size: int  # bytes of a model
+
+
+class _Lab:
+    """One lab: its learner, and which file's weights that has."""
+
+    def __init__(self, folder: Path) -> None:
+        federation, peer = load_federation(federation_path(folder)), load_peer(folder)
+        self.method = plugins.load("methods", federation.method.name).create(**federation.method.options)
+        self.learner = open_learner(federation, peer, folder, self.method)
+        self.at: Path | None = None
+
+    def write(self, weights: Weights, path: Path, score: float | None = None) -> Made:
+        with path.open("wb") as file:
+            file.writelines(weights.parts)
+        return Made(weights.digest, score)
+
+
+_LABS: dict[Path, _Lab] = {}  # of this process
+
+
+def _lab(folder: Path) -> _Lab:
+    if folder not in _LABS:
+        _LABS[folder] = _Lab(folder)
+    return _LABS[folder]
+
+
+def _facts(folder: Path) -> _Facts:
+    learner = _lab(folder).learner
+    return _Facts(learner.samples, learner.score, learner.schema.size)
+
+
+def _start(folder: Path, out: Path) -> Made:
+    lab = _lab(folder)
+    return lab.write(lab.learner.weights(), out)
+
+
+def _train(folder: Path, before: int, model: Path, out: Path) -> Made:
+    """Weights that a merge or a restart brought are loaded; those of its last version it has, and its optimiser too."""
+    lab = _lab(folder)
+    learner = lab.learner
+    if lab.at != model:
+        learner.load(read_weights(model, learner.schema))
+    if hasattr(learner, "after"):
+        learner.restore(learner.after(before))
+    train_alone(learner, 1)
+    lab.at = out
+    return lab.write(learner.weights(), out, learner.evaluate().get(learner.score))
+
+
+def _merge(folder: Path, others: Sequence[tuple[str, int, Path]], own: Path | None, out: Path) -> Made:
+    lab = _lab(folder)
+    schema, me = lab.learner.schema, Candidate("", lab.learner.samples, -1)
+    merged = Weights(schema)
+    with ExitStack() as files:
+        opened = [(author, samples, files.enter_context(path.open("rb"))) for author, samples, path in others]
+        candidates = [Candidate(author, samples, file.fileno()) for author, samples, file in opened]
+        merge(lab.method, read_weights(own, schema) if own else None, me, candidates, merged)
+    return lab.write(merged, out)
+
+
+def _poison(folder: Path, scale: float, model: Path, out: Path) -> Made:
+    lab = _lab(folder)
+    weights = read_weights(model, lab.learner.schema)
+    for spec, values in weights:
+        if spec.dtype == "F32":
+            values += scale
+    return lab.write(weights, out)
