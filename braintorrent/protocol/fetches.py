@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from math import frexp
 from random import Random
 
 from braintorrent.protocol.contacts import NEVER, Contacts, drawn
@@ -27,6 +28,7 @@ class Avoided:
 
 
 NOT_AVOIDED = Avoided()
+NO_TURNS = (-1e9, -1e9)  # long ago, all alike
 
 
 class Fetches:
@@ -35,6 +37,7 @@ class Fetches:
     def __init__(self, policy: Policy, rng: Random, table: Table, contacts: Contacts) -> None:
         self.policy, self.rng, self.table, self.contacts = policy, rng, table, contacts
         self.flying: dict[str, Announcement] = {}  # author -> what is being fetched of it
+        self._turns: dict[str, tuple[float, float]] = {}  # author -> when its last one began, and when the one before
         self.avoid: dict[tuple[str, str], Avoided] = {}  # (content digest, source)
         self.paused_until = -NEVER  # this disk is full
         self._kept_until = -NEVER  # a line and a place, for who can only call and found all taken
@@ -59,7 +62,8 @@ class Fetches:
                 continue
             offer, source = choice
             room -= takes
-            self.flying[author], self._turn = offer.announcement, True
+            self._begin(offer.announcement, now)
+            self._turn = True
             yield Fetch(offer.announcement, source)
             lines -= 1
             if lines == 0 or (takes and room <= 0):  # whoever is left waits for room
@@ -81,11 +85,17 @@ class Fetches:
             room, takes = self._room(everyone), author not in self.table.fresh
             free = len(self.flying) < self.policy.max_fetches and author in self._allowed(room)
             if free and (room > 0 or not takes):
-                self.flying[author], self._turn, self._kept_until = offer.announcement, False, -NEVER
+                self._begin(offer.announcement, now)
+                self._turn, self._kept_until = False, -NEVER
                 wanted.append(Fetch(offer.announcement, caller, pushed=True))
             elif takes and self._turn:
                 self._kept_until = now + 2 * self.policy.ask_every
         return wanted
+
+    def _begin(self, announcement: Announcement, now: float) -> None:
+        author = announcement.author
+        self.flying[author] = announcement
+        self._turns[author] = now, max(self._turns.get(author, NO_TURNS))
 
     def _only_from(self, caller: str, author: str, now: float) -> Offer | None:
         """The newest offer of `author`, if `caller` can give it and nobody who can be dialled can."""
@@ -94,11 +104,17 @@ class Fetches:
         return offer if mine and self._source(offer, now) is None else None
 
     def _by_lot(self, now: float, allowed: Collection[str]) -> Iterator[str]:
-        """With more authors than room, everyone gets a turn; first who lately spoke for itself.
+        """With more authors than lines or room, everyone gets a turn.
 
-        What others tell of may be long superseded: merging that, a federation of many labs with little room each
-        would learn of itself by its past.
+        Where all are asked, first whose last turn is longest ago: after a cut, who is beyond it. Within a factor of two
+        at random, or all labs would crowd at one. With a fanout, first who lately spoke for itself: what others tell of
+        may be long superseded, and merging that, many labs with little room each would learn of themselves by their
+        past.
         """
+        if self.policy.fanout is None:
+            waiting = [*drawn([author for author in allowed if author not in self.flying], self.rng)]
+            yield from sorted(waiting, key=lambda author: -frexp(now - self._turns.get(author, NO_TURNS)[0])[1])
+            return
         since = now - self.policy.ask_every
         lately = [*takewhile(lambda author: self._heard(author) >= since, reversed(self.table.said))]
         yield from drawn([author for author in lately if author not in self.flying], self.rng)
@@ -144,8 +160,16 @@ class Fetches:
         return self.avoid.get((offer.announcement.content, source), NOT_AVOIDED)
 
     def ended(self, announcement: Announcement) -> None:
-        """A fetch came back, whatever its outcome."""
-        self.flying.pop(announcement.author, None)
+        """A fetch came back, whatever its outcome, and the table knows.
+
+        If there is something newer already, that was no turn: its author waits where it did before. Once, so that
+        nobody who says something newer all the time is always first.
+        """
+        author = announcement.author
+        self.flying.pop(author, None)
+        if author in self.table.offered and author in self._turns:
+            last, before = self._turns[author]
+            self._turns[author] = before, last
 
     def failed(self, announcement: Announcement, source: str, now: float) -> None:
         """That source did not give the bytes: try another, and this one again later, and ever later."""

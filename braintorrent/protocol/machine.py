@@ -159,8 +159,8 @@ class PeerMachine:
 
     def fetched(self, announcement: Announcement, source: str, now: float) -> None:
         """A Fetch effect succeeded: its bytes are verified on this disk."""
-        self.fetches.ended(announcement)
         useless = self.table.hold(announcement) if announcement.author in self.roster else announcement
+        self.fetches.ended(announcement)
         if useless is not None:
             self.drop(useless)
         for peer in dict.fromkeys((announcement.author, source)):

@@ -40,7 +40,7 @@ class Policy:
     linger: float = 600.0
     hand_over: float = 60.0  # of a peer that is stopped, for another to hold its newest version
     stop: StopRule = field(default_factory=StopRule)
-    max_fetches: int = 4  # at once; more only divides the same downlink
+    max_fetches: int = 6  # at once: small models wait for round trips, and more large ones only share the same downlink
     storage_retry: float = 10.0  # before trying a full disk again
     max_backoff: float = 300.0  # an absent peer is asked, and a failing source tried, at least this often
 

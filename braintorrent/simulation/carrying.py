@@ -150,7 +150,7 @@ def _store(peer: Peer, publish: want.Publish) -> None:
         peer.tell("published", None)
         return
     announcement = _announcement(peer, publish, "")
-    before, disk.newest = disk.newest, announcement
+    oldest, disk.before, disk.newest = disk.before, disk.newest, announcement
     attacker = world.attackers.get(peer.index)
     poisoned = attacker is not None and attacker.how == "poison"
     model = world.learning.poison(peer.model, attacker.scale) if poisoned and attacker else peer.model
@@ -159,8 +159,8 @@ def _store(peer: Peer, publish: want.Publish) -> None:
     if attacker is not None and attacker.how == "equivocate":
         peer.twin = _announcement(peer, publish, "twin")
         disk.blobs[peer.twin.content] = blob
-    if before is not None:
-        disk.blobs.pop(before.content, None)
+    if oldest is not None:
+        disk.blobs.pop(oldest.content, None)
     disk.incarnation = max(disk.incarnation, publish.version.incarnation)
     peer.note("publish", publish.version, publish.final, announcement.content)
     peer.later(peer.lab.store, peer.tell, "published", announcement)

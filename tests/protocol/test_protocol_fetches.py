@@ -113,11 +113,47 @@ def test_with_more_authors_than_room_everyone_gets_a_turn() -> None:
     assert fetched == set(PEERS)
 
 
+def test_where_all_are_asked_who_had_no_turn_for_longest_comes_first() -> None:
+    for seed in range(20):
+        fetches = make(max_fetches=1, seed=seed)
+        for now, author in [(0.0, "a"), (80.0, "b"), (90.0, "c")]:
+            fetches.table.note(said(author), author)
+            (fetch,) = fetches.start(now)
+            fetches.table.hold(fetch.announcement)
+            fetches.ended(fetch.announcement)
+        order = []
+        for author in "cba":
+            fetches.table.note(said(author, 2), author)
+        while begun := [*fetches.start(100.0)]:
+            order += [fetch.announcement.author for fetch in begun]
+            fetches.table.hold(begun[0].announcement)
+            fetches.ended(begun[0].announcement)
+        assert order == ["a", "b", "c"]
+
+
+def test_who_had_something_newer_as_a_fetch_ended_keeps_its_place_but_once_in_a_row() -> None:
+    for seed in range(20):
+        fetches, order = make("ab", max_fetches=1, seed=seed), list[str]()
+        fetches.table.note(said("b"), "b")
+        (fetch,) = fetches.start(30.0)
+        fetches.table.hold(fetch.announcement)
+        fetches.ended(fetch.announcement)
+        fetches.table.note(said("a"), "a")
+        for counter in range(2, 6):
+            fetches.table.note(said("b", counter), "b")
+            (fetch,) = fetches.start(100.0)
+            order.append(fetch.announcement.author)
+            fetches.table.note(said(order[-1], counter + 1), order[-1])
+            fetches.table.hold(fetch.announcement)
+            fetches.ended(fetch.announcement)
+        assert order == ["a", "a", "b", "b"]
+
+
 @pytest.mark.parametrize("seconds", [1.0, 100.0])
 def test_who_spoke_for_itself_lately_has_its_turn_before_what_others_tell_of(seconds: float) -> None:
     firsts = set()
     for seed in range(20):
-        fetches = make(max_merge=1, max_fetches=1, seed=seed)
+        fetches = make(max_merge=1, max_fetches=1, seed=seed, fanout=3)
         for author in PEERS:
             fetches.table.note(said(author), author if author in "ab" else "a")
         for author in "ab":

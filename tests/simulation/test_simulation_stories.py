@@ -20,8 +20,7 @@ def story(name: str, peers: int | None = None) -> Scenario:
     return Script.read(SCRIPTS / f"{name}.py").build(peers)
 
 
-@pytest.mark.parametrize("peers", [6, 12])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("peers", "seed"), [(6, 1), (6, 2), (12, 1), (12, 2), (30, 1)])
 def test_after_a_cut_all_hold_the_newest_of_the_other_side_within_three_asks(peers: int, seed: int) -> None:
     scenario = story("partition_and_heal", peers)
     (cut,) = scenario.happenings
