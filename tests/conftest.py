@@ -2,6 +2,22 @@
 
 import signal
 
+import pytest
+
 # Where tests run in the background, or under nohup, these are ignored, and every process they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+LONG = ("attacks", "end_to_end", "experiments")  # folders whose files take longest
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Spread the files that take longest over the first two thirds: together they would want all cores at once, and
+    each other's time, and the last to begin would be waited for alone."""
+    files = list(dict.fromkeys(item.path for item in items))
+    root = config.rootpath / "tests"
+    long = [path for path in files if path.relative_to(root).parts[0] in LONG]
+    rest = [path for path in files if path not in long]
+    place = {path: 2 / 3 * number / len(long) for number, path in enumerate(long)}
+    place |= {path: number / len(rest) for number, path in enumerate(rest)}
+    items.sort(key=lambda item: place[item.path])

@@ -16,7 +16,9 @@ import click
               help="Merges to go back (default: 6 in the tree, all with --json and --dot).")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--dot", "as_dot", is_flag=True, help="Print a graph: braintorrent lineage --dot | dot -Tsvg > it.svg")
-def lineage(version: str | None, folder: Path, depth: int | None, as_json: bool, as_dot: bool) -> None:
+@click.option("--missed", "of_missed", is_flag=True,
+              help="Show instead which versions of the others no merge here took, and when.")  # fmt: skip
+def lineage(version: str | None, folder: Path, depth: int | None, as_json: bool, as_dot: bool, of_missed: bool) -> None:
     """Show what is in a model of this lab: whose versions, at what weight, back to local training.
 
     VERSION is an own version (7), or latest, best, own, merged: a model of state/models. Default: the newest version.
@@ -31,24 +33,33 @@ def lineage(version: str | None, folder: Path, depth: int | None, as_json: bool,
     """
     if as_json and as_dot:
         raise click.UsageError("--json or --dot, not both", click.get_current_context())
+    if of_missed and (as_dot or version is not None or depth is not None):
+        raise click.UsageError("--missed is of all merges: only -C and --json go with it", click.get_current_context())
     from braintorrent.config import load_peer
     from braintorrent.errors import ConfigError
     from braintorrent.node.lab import check_folder
     from braintorrent.node.lineage import Ancestry
     from braintorrent.node.pedigree import DEPTH, chosen, dot, namer, picture, plain
     from braintorrent.node.roster import Roster
-    from braintorrent.node.tables import console
+    from braintorrent.node.tables import console, plain_missed, what_was_missed
     from braintorrent.records import Identity
-    from braintorrent.storage import Ledger, StatePaths
+    from braintorrent.storage import Ledger, StatePaths, missed
 
     check_folder(folder)
     paths = StatePaths(folder)
     if not paths.ledger.exists():
         raise ConfigError(f"{folder}: no node ever ran here, so there is no model")
     me, roster = Identity.load(paths.key).id, Roster(paths.roster)
-    with Ledger(paths.ledger, read_only=True) as ledger:
-        found = Ancestry(ledger, paths.blobs).trace(*chosen(ledger, paths.models, me, version))
     name = namer(me, load_peer(folder).name, roster)
+    with Ledger(paths.ledger, read_only=True) as ledger:
+        if of_missed:
+            taken = missed((merge for _, merge in ledger.merges()), me)
+            if as_json:
+                click.echo(json.dumps(plain_missed(taken, name)))
+            else:
+                console().print(what_was_missed(taken, name))
+            return
+        found = Ancestry(ledger, paths.blobs).trace(*chosen(ledger, paths.models, me, version))
     if as_json:
         click.echo(json.dumps(plain(found, name, roster.revoked, depth)))
     elif as_dot:

@@ -1,7 +1,11 @@
-"""Status pictures as rich tables: of one peer, and of several side by side."""
+"""Rich tables: the status of one peer, of several side by side, and what a peer missed of the others."""
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console, Group
@@ -10,6 +14,8 @@ from rich.text import Text
 
 from braintorrent.node.advice import said
 from braintorrent.protocol.policy import Policy
+from braintorrent.records import short
+from braintorrent.storage import Taken
 
 ADVICE_SHOWN = 8
 HAND_OVER = Policy().hand_over  # seconds, after which who was leaving is gone, though nobody tried it
@@ -64,6 +70,35 @@ def many_peers(statuses: dict[str, dict[str, Any] | None], ended: dict[str, int]
             size(status["bytes_out"]), Text("" if name in ended else worst, "yellow"),
         )  # fmt: skip
     return table
+
+
+def what_was_missed(taken: Mapping[str, Taken], name: Callable[[str], str]) -> Table:
+    """What `lineage --missed` prints: of each other lab, what no merge here took."""
+    table = Table("lab", "id", "merged", "missed", "most at once", "from", "to", "looked at, skipped for", box=None,
+                  header_style="bold")  # fmt: skip
+    for author, found in sorted(taken.items(), key=lambda item: -item[1].missed):
+        longest = max(found.gaps, key=lambda gap: gap.versions, default=None)
+        row = ["", "", ""]
+        if longest is not None:
+            which = f"{longest.first} to {longest.last}" if longest.versions > 1 else str(longest.first)
+            row = [f"{longest.versions}: {which}", _clock(longest.since), _clock(longest.until)]
+        reasons = Counter(reason for gap in found.gaps for reason in gap.skipped.values())
+        why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+        table.add_row(Text(name(author)), short(author), str(found.merged), str(found.missed), *row, Text(why))
+    return table
+
+
+def plain_missed(taken: Mapping[str, Taken], name: Callable[[str], str]) -> dict[str, Any]:
+    """All of it, for JSON; times are unix seconds."""
+    return {"labs": [
+        {"lab": name(author), "id": author, "merged": found.merged, "missed": found.missed,
+         "gaps": [asdict(gap) for gap in found.gaps]}
+        for author, found in taken.items()
+    ]}  # fmt: skip
+
+
+def _clock(unix: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix))
 
 
 def doing(status: dict[str, Any]) -> str:

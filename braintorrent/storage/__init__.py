@@ -3,6 +3,7 @@
 folder.py      the state folder, locked: where everything lies
 blobs.py       bytes by digest within a bound; incoming.py: one of them on its way in
 ledger.py      versions, merges, metrics, others' standing; database.py: its SQLite file; history.py: what it tells
+missed.py      which versions of others no merge took
 chain.py       the ledger's signed entries; seal.py: the whole file's; proving.py: whether all is as signed
 wal.py         SQLite's log beside the ledger's file: whether it is whole
 checkpoint.py  training interrupted inside a version
@@ -16,8 +17,9 @@ from braintorrent.storage.folder import StateFolder, StatePaths
 from braintorrent.storage.history import Measured, Merged, Part
 from braintorrent.storage.incoming import Incoming
 from braintorrent.storage.ledger import Ledger
+from braintorrent.storage.missed import Gap, Taken, missed
 
 __all__ = [
-    "BlobStore", "Checkpoint", "Incoming", "Ledger", "Measured", "Merged", "Part", "StateFolder", "StatePaths",
-    "file_digest", "load_checkpoint", "save_checkpoint", "write_atomically",
+    "BlobStore", "Checkpoint", "Gap", "Incoming", "Ledger", "Measured", "Merged", "Part", "StateFolder", "StatePaths",
+    "Taken", "file_digest", "load_checkpoint", "missed", "save_checkpoint", "write_atomically",
 ]  # fmt: skip

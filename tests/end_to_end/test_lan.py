@@ -13,6 +13,7 @@ from braintorrent.experiments.processes import Processes
 from braintorrent.experiments.real_lan import Lan
 from braintorrent.experiments.real_ledgers import Story, read
 from braintorrent.protocol.version import Version
+from braintorrent.storage import Gap, missed
 
 CUT, *OTHERS = NAMES = ("lab-a", "lab-b", "lab-c", "lab-d")
 TASK = {"size": 50_000, "steps": 5, "seconds": 1.0}
@@ -83,12 +84,20 @@ def test_a_lab_is_cut_off_returns_and_has_a_thin_line(labs, record_property):
     )
     apart, outside = labs.tell(), {before[name].me for name in OTHERS}
     assert not [k for k in apart[CUT].arrived.keys() - before[CUT].arrived.keys() if k[0] in outside], "it was cut off"
-    healed, missed = time.time(), labs.newest(labs.tell())
+    healed, newest = time.time(), labs.newest(labs.tell())
     labs.lan.heal()
-    labs.until(labs.all_have(missed), 30)
-    seconds = since_when(labs.tell(), missed) - healed
+    labs.until(labs.all_have(newest), 30)
+    seconds = since_when(labs.tell(), newest) - healed
     record_property("healed_after_seconds", round(seconds, 2))
     assert seconds < HEALED + TIMING["ask_deadline"], "an ask into the cut ends at its deadline, then all are asked"
+
+    def gaps(told: dict[str, Story]) -> list[Gap]:
+        """Of each other lab, what the ledger of the one that was cut off says it missed just then."""
+        taken = missed((merge for _, merge in told[CUT].merges), told[CUT].me)
+        return [gap for each in taken.values() for gap in each.gaps if gap.since <= healed <= gap.until]
+
+    labs.until(lambda told: len(gaps(told)) == len(OTHERS), 30)
+    assert all(gap.versions >= 2 for gap in gaps(labs.tell())), "they published three meanwhile"
 
     labs.lan.limit(labs.addresses[CUT], THIN, THIN)
     thin = labs.tell()

@@ -293,3 +293,16 @@ def test_the_record_outlives_the_weights_within_a_bound(tmp_path):
     blobs.put([b"u" * 5_500])
     assert [blobs.has(record) for record in records[2:]] == [False, True], "then the oldest records"
     assert BlobStore(tmp_path, 16_000).has(records[3])
+
+
+def test_what_was_missed_of_the_others_is_told_to_people_and_scripts(ran):
+    (folder, *_), _ = ran
+    found = json.loads(shown("--missed", "--json", "-C", folder))["labs"]
+    assert {lab["lab"] for lab in found} == {"lab-b", "lab-c"}
+    for lab in found:
+        assert lab["missed"] == sum(gap["last"] - gap["first"] + 1 for gap in lab["gaps"])
+        assert 1 <= lab["merged"] + lab["missed"] <= 3
+    text = shown("--missed", "-C", folder)
+    assert "most at once" in text
+    assert "lab-c" in text
+    assert CliRunner().invoke(cli, ["lineage", "2", "--missed", "-C", str(folder)]).exit_code == 2
