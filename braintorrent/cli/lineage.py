@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -16,9 +17,9 @@ import click
               help="Merges to go back (default: 6 in the tree, all with --json and --dot).")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--dot", "as_dot", is_flag=True, help="Print a graph: braintorrent lineage --dot | dot -Tsvg > it.svg")
-@click.option("--missed", "of_missed", is_flag=True,
+@click.option("--missed", is_flag=True,
               help="Show instead which versions of the others no merge here took, and when.")  # fmt: skip
-def lineage(version: str | None, folder: Path, depth: int | None, as_json: bool, as_dot: bool, of_missed: bool) -> None:
+def lineage(version: str | None, folder: Path, depth: int | None, as_json: bool, as_dot: bool, missed: bool) -> None:
     """Show what is in a model of this lab: whose versions, at what weight, back to local training.
 
     VERSION is an own version (7), or latest, best, own, merged: a model of state/models. Default: the newest version.
@@ -33,7 +34,7 @@ def lineage(version: str | None, folder: Path, depth: int | None, as_json: bool,
     """
     if as_json and as_dot:
         raise click.UsageError("--json or --dot, not both", click.get_current_context())
-    if of_missed and (as_dot or version is not None or depth is not None):
+    if missed and (as_dot or version is not None or depth is not None):
         raise click.UsageError("--missed is of all merges: only -C and --json go with it", click.get_current_context())
     from braintorrent.config import load_peer
     from braintorrent.errors import ConfigError
@@ -43,7 +44,7 @@ def lineage(version: str | None, folder: Path, depth: int | None, as_json: bool,
     from braintorrent.node.roster import Roster
     from braintorrent.node.tables import console, plain_missed, what_was_missed
     from braintorrent.records import Identity
-    from braintorrent.storage import Ledger, StatePaths, missed
+    from braintorrent.storage import Ledger, StatePaths, taken_from
 
     check_folder(folder)
     paths = StatePaths(folder)
@@ -52,12 +53,14 @@ def lineage(version: str | None, folder: Path, depth: int | None, as_json: bool,
     me, roster = Identity.load(paths.key).id, Roster(paths.roster)
     name = namer(me, load_peer(folder).name, roster)
     with Ledger(paths.ledger, read_only=True) as ledger:
-        if of_missed:
-            taken = missed((merge for _, merge in ledger.merges()), me)
+        if missed:
+            own = {me, *(a.author for a in ledger.own())}
+            arrived = [(a.author, a.version) for a, _ in ledger.arrivals()]
+            taken = taken_from((merge for _, merge in ledger.merges()), arrived, own, functools.cache(roster.heir))
             if as_json:
                 click.echo(json.dumps(plain_missed(taken, name)))
             else:
-                console().print(what_was_missed(taken, name))
+                console().print(what_was_missed(taken, name) if taken else "nobody was merged here yet")
             return
         found = Ancestry(ledger, paths.blobs).trace(*chosen(ledger, paths.models, me, version))
     if as_json:

@@ -41,7 +41,7 @@ TLS_BUFFER = 32 * KIB  # of asyncio for what one connection receives, until coll
 CONNECTIONS_PER_PEER = 16  # with one known key: one for asks, FETCHES at most; the oldest makes room
 STRANGERS = 64  # of all, without a known key (yet): handshakes in hand hold up the loop for 0.1 s (measured)
 STRANGERS_PER_ADDRESS = 32  # of them at one address, or in one IPv6 network of 64 bits; labs behind one router
-STREAMS_PER_PEER = 8  # blobs served to one peer at once; more would only share its bandwidth
+STREAMS_PER_PEER = 12  # blobs served to one peer at once: twice what it fetches, since one given up ends later here
 BLOCK = MIB  # blob bytes read and written at a time
 FETCHES = 16  # threads that fetch; policy.max_fetches begins fewer
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +13,6 @@ from rich.text import Text
 
 from braintorrent.node.advice import said
 from braintorrent.protocol.policy import Policy
-from braintorrent.records import short
 from braintorrent.storage import Taken
 
 ADVICE_SHOWN = 8
@@ -74,17 +72,17 @@ def many_peers(statuses: dict[str, dict[str, Any] | None], ended: dict[str, int]
 
 def what_was_missed(taken: Mapping[str, Taken], name: Callable[[str], str]) -> Table:
     """What `lineage --missed` prints: of each other lab, what no merge here took."""
-    table = Table("lab", "id", "merged", "missed", "most at once", "from", "to", "looked at, skipped for", box=None,
-                  header_style="bold")  # fmt: skip
+    columns = ("lab", "merged", "missed", "held", "most at once", "from", "to", "skipped for")
+    table = Table(*columns, box=None, header_style="bold")
     for author, found in sorted(taken.items(), key=lambda item: -item[1].missed):
         longest = max(found.gaps, key=lambda gap: gap.versions, default=None)
         row = ["", "", ""]
         if longest is not None:
             which = f"{longest.first} to {longest.last}" if longest.versions > 1 else str(longest.first)
             row = [f"{longest.versions}: {which}", _clock(longest.since), _clock(longest.until)]
-        reasons = Counter(reason for gap in found.gaps for reason in gap.skipped.values())
-        why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-        table.add_row(Text(name(author)), short(author), str(found.merged), str(found.missed), *row, Text(why))
+        why = ", ".join(f"{reason} {count}" for reason, count in found.skipped.items())
+        held = str(sum(gap.held for gap in found.gaps))
+        table.add_row(Text(name(author)), str(found.merged), str(found.missed), held, *row, Text(why))
     return table
 
 
@@ -92,7 +90,7 @@ def plain_missed(taken: Mapping[str, Taken], name: Callable[[str], str]) -> dict
     """All of it, for JSON; times are unix seconds."""
     return {"labs": [
         {"lab": name(author), "id": author, "merged": found.merged, "missed": found.missed,
-         "gaps": [asdict(gap) for gap in found.gaps]}
+         "skipped": dict(found.skipped), "gaps": [asdict(gap) for gap in found.gaps]}
         for author, found in taken.items()
     ]}  # fmt: skip
 

@@ -28,7 +28,7 @@ class Avoided:
 
 
 NOT_AVOIDED = Avoided()
-NO_TURNS = (-1e9, -1e9)  # long ago, all alike
+NO_TURNS = (-1e9, -1e9)  # long ago, all alike; finite, to have an exponent
 
 
 class Fetches:
@@ -106,20 +106,24 @@ class Fetches:
     def _by_lot(self, now: float, allowed: Collection[str]) -> Iterator[str]:
         """With more authors than lines or room, everyone gets a turn.
 
-        Where all are asked, first whose last turn is longest ago: after a cut, who is beyond it. Within a factor of two
-        at random, or all labs would crowd at one. With a fanout, first who lately spoke for itself: what others tell of
-        may be long superseded, and merging that, many labs with little room each would learn of themselves by their
-        past.
+        Where all are asked, first whose last turn is longest ago: after a cut, who is beyond it. Times are compared as
+        powers of two, and the rest left to chance, or all labs would crowd at one. Then, and with a fanout only, first
+        who lately spoke for itself: what others tell of may be long superseded, and merging that, many labs with little
+        room each would learn of themselves by their past.
         """
+        since = now - self.policy.ask_every
         if self.policy.fanout is None:
             waiting = [*drawn([author for author in allowed if author not in self.flying], self.rng)]
-            yield from sorted(waiting, key=lambda author: -frexp(now - self._turns.get(author, NO_TURNS)[0])[1])
+            yield from sorted(waiting, key=lambda author: (-self._waits(author, now), self._heard(author) < since))
             return
-        since = now - self.policy.ask_every
         lately = [*takewhile(lambda author: self._heard(author) >= since, reversed(self.table.said))]
         yield from drawn([author for author in lately if author not in self.flying], self.rng)
         begun = {*self.flying, *lately}
         yield from drawn([author for author in allowed if author not in begun], self.rng)
+
+    def _waits(self, author: str, now: float) -> int:
+        """For how long it had no turn: the exponent of the seconds."""
+        return frexp(max(1.0, now - self._turns.get(author, NO_TURNS)[0]))[1]
 
     def _heard(self, author: str) -> float:
         contact = self.contacts.of.get(author)
@@ -162,14 +166,15 @@ class Fetches:
     def ended(self, announcement: Announcement) -> None:
         """A fetch came back, whatever its outcome, and the table knows.
 
-        If there is something newer already, that was no turn: its author waits where it did before. Once, so that
-        nobody who says something newer all the time is always first.
+        If there is something newer to be fetched already, that was no turn: its author waits where it did before. Once,
+        so that nobody who says something newer all the time is always first.
         """
         author = announcement.author
         self.flying.pop(author, None)
         if author in self.table.offered and author in self._turns:
             last, before = self._turns[author]
-            self._turns[author] = before, last
+            if self.table.offers(author)[0].announcement.version > announcement.version:
+                self._turns[author] = before, last
 
     def failed(self, announcement: Announcement, source: str, now: float) -> None:
         """That source did not give the bytes: try another, and this one again later, and ever later."""
@@ -180,9 +185,14 @@ class Fetches:
 
     def gave_way(self, announcement: Announcement, source: str, now: float) -> None:
         """That source gives the bytes, but slowly, while others waited: they come first."""
+        self._turns[announcement.author] = now, now  # it had a line for longer than any other
         before = self.avoid.get((announcement.content, source), NOT_AVOIDED)
         self.avoid[announcement.content, source] = replace(before, until=now + BEHIND)
         self._soonest = -NEVER
+
+    def forget(self, author: str) -> None:
+        """It is off the roster."""
+        self._turns.pop(author, None)
 
     def waiting(self, now: float) -> bool:
         """Whether some author's fetch could begin, were there fewer in flight."""

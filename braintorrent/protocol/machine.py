@@ -171,11 +171,11 @@ class PeerMachine:
 
     def fetch_failed(self, announcement: Announcement, source: str, now: float, *, refuse: str = "") -> None:
         """A Fetch effect failed. `refuse`: the signed statement itself is at fault, whoever serves it."""
-        self.fetches.ended(announcement)
         if refuse and announcement.author in self.roster:
             self.table.refuse(announcement, refuse)
         else:
             self.fetches.failed(announcement, source, now)
+        self.fetches.ended(announcement)
         self._advance(now)
 
     def gave_way(self, announcement: Announcement, source: str, now: float) -> None:
@@ -231,6 +231,7 @@ class PeerMachine:
             self.contacts.remove(peer)
             self.pushes.forget(peer)
         for author in [a for a in self.table.entries if a not in self.roster]:
+            self.fetches.forget(author)
             held = self.table.remove(author)
             if held is not None:
                 self.drop(held)

@@ -150,7 +150,7 @@ def _store(peer: Peer, publish: want.Publish) -> None:
         peer.tell("published", None)
         return
     announcement = _announcement(peer, publish, "")
-    oldest, disk.before, disk.newest = disk.before, disk.newest, announcement
+    oldest, disk.previous, disk.newest = disk.previous, disk.newest, announcement
     attacker = world.attackers.get(peer.index)
     poisoned = attacker is not None and attacker.how == "poison"
     model = world.learning.poison(peer.model, attacker.scale) if poisoned and attacker else peer.model

@@ -15,7 +15,7 @@ class Disk:
 
     incarnation: int = 0
     newest: Announcement | None = None
-    before: Announcement | None = None  # the own version before: whoever is about to fetch it may; a node keeps more
+    previous: Announcement | None = None  # the own version before: whoever is about to fetch it may; a node keeps more
     entries: dict[str, Entry] = field(default_factory=dict)
     blobs: dict[str, Blob] = field(default_factory=dict)  # content digest -> model
     full: bool = False
@@ -23,4 +23,4 @@ class Disk:
     def copy(self) -> Disk:
         """A backup of this moment. What was only offered is not on a disk."""
         entries = {author: replace(entry, offers=()) for author, entry in self.entries.items()}
-        return Disk(self.incarnation, self.newest, self.before, entries, dict(self.blobs))
+        return Disk(self.incarnation, self.newest, self.previous, entries, dict(self.blobs))

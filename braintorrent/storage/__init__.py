@@ -17,9 +17,9 @@ from braintorrent.storage.folder import StateFolder, StatePaths
 from braintorrent.storage.history import Measured, Merged, Part
 from braintorrent.storage.incoming import Incoming
 from braintorrent.storage.ledger import Ledger
-from braintorrent.storage.missed import Gap, Taken, missed
+from braintorrent.storage.missed import Gap, Taken, taken_from
 
 __all__ = [
     "BlobStore", "Checkpoint", "Gap", "Incoming", "Ledger", "Measured", "Merged", "Part", "StateFolder", "StatePaths",
-    "Taken", "file_digest", "load_checkpoint", "missed", "save_checkpoint", "write_atomically",
+    "Taken", "file_digest", "load_checkpoint", "save_checkpoint", "taken_from", "write_atomically",
 ]  # fmt: skip

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from braintorrent.protocol.version import Version
 from braintorrent.storage.history import Merged
@@ -13,14 +16,15 @@ from braintorrent.storage.history import Merged
 class Gap:
     """Versions of one author that no merge took, between two that merges took.
 
-    first, last: their counters; since, until: unix seconds of the merges before and after; skipped: counter -> why,
-    of those that a merge looked at. The others never were here in time.
+    first, last: their counters; since, until: unix seconds of the merges before and after; held: how many of them were
+    on this disk, most of them superseded before the next merge; skipped: counter -> why, of those a merge looked at.
     """
 
     first: int
     last: int
     since: float
     until: float
+    held: int = 0
     skipped: Mapping[int, str] = field(default_factory=dict)
 
     @property
@@ -31,43 +35,59 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of one author's versions, from the first that was merged to the last. merged: versions, each once."""
+    """What became of one author's versions.
+
+    merged: versions, each once; gaps: between the first of these and the last; skipped: reason -> versions that merges
+    looked at, and none took.
+    """
 
     merged: int
-    gaps: tuple[Gap, ...]
+    gaps: tuple[Gap, ...] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def missed(self) -> int:
-        """Versions that no merge took."""
+        """Versions in the gaps."""
         return sum(gap.versions for gap in self.gaps)
 
 
-def missed(merges: Iterable[Merged], me: str) -> dict[str, Taken]:
-    """Author -> what became of its versions, by the merges of `me` in order.
+def taken_from(
+    merges: Iterable[Merged], arrived: Iterable[tuple[str, Version]], own: Collection[str],
+    heir: Callable[[str], str] = lambda author: author,
+) -> dict[str, Taken]:  # fmt: skip
+    """Author -> what became of its versions, by the merges of a lab in order.
 
-    Whoever lost its disk counts from 1 again under a higher incarnation. What came before the first merge with an
-    author, or after the last, is not told: then one of the two was not there yet, or the next merge may still take it.
+    arrived: every version that was ever held here; own: the ids that the lab had itself; heir: the id that an author
+    has now. A version that counts no further than the one merged before, of a lab that lost its disk or restored an old
+    copy, begins no gap: nobody here knows where its new count began.
     """
-    last: dict[str, tuple[Version, float]] = {}
-    skipped: dict[str, dict[Version, str]] = {}
-    found: dict[str, Taken] = {}
+    lines: dict[str, list[tuple[Version, float]]] = {}
+    looked: dict[str, dict[Version, str]] = {}
+    held: dict[str, list[Version]] = {}
     for merge in merges:
         for author, part in merge.skipped.items():
-            skipped.setdefault(author, {})[part.version] = part.reason
+            looked.setdefault(heir(author), {})[part.version] = part.reason
         for author, part in merge.included.items():
-            before = last.get(author)
-            if author == me or (before is not None and part.version <= before[0]):
-                continue
-            last[author] = part.version, merge.unix
-            taken, why = found.get(author, Taken(0, ())), skipped.pop(author, {})
-            gap = None if before is None else _between(*before, part.version, merge.unix, why)
-            found[author] = Taken(taken.merged + 1, taken.gaps if gap is None else (*taken.gaps, gap))
-    return found
+            line = lines.setdefault(heir(author), [])
+            if not line or part.version > line[-1][0]:
+                line.append((part.version, merge.unix))
+    for author, version in arrived:
+        held.setdefault(heir(author), []).append(version)
+    others = [author for author in dict.fromkeys([*lines, *looked]) if author not in own]
+    return {a: _taken(lines.get(a, []), looked.get(a, {}), sorted(held.get(a, []))) for a in others}
 
 
-def _between(before: Version, since: float, after: Version, until: float, why: Mapping[Version, str]) -> Gap | None:
-    first = before.counter + 1 if after.counter > before.counter else 1
-    if first >= after.counter:
-        return None
-    skipped = {version.counter: reason for version, reason in why.items() if first <= version.counter < after.counter}
-    return Gap(first, after.counter - 1, since, until, skipped)
+def _taken(
+    line: Sequence[tuple[Version, float]], looked: Mapping[Version, str], held: Sequence[Version]
+) -> Taken:  # fmt: skip
+    gaps = []
+    for (before, since), (after, until) in pairwise(line):
+        missing = range(before.counter + 1, after.counter)
+        if missing:
+            between = held[bisect_right(held, before) : bisect_left(held, after)]
+            here = {version.counter for version in between if version.counter in missing}
+            why = {v.counter: looked[v] for v in between if v in looked and v.counter in missing}
+            gaps.append(Gap(missing[0], missing[-1], since, until, len(here), why))
+    merged = {version for version, _ in line}
+    skipped = Counter(reason for version, reason in looked.items() if version not in merged)
+    return Taken(len(line), tuple(gaps), dict(skipped.most_common()))

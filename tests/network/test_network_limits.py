@@ -18,6 +18,7 @@ from braintorrent.network.conduct import Conduct
 from braintorrent.network.server import Server
 from braintorrent.network.wire import decode_error
 from braintorrent.protocol.messages import AskMessage
+from braintorrent.protocol.policy import Policy
 
 ASK = AskMessage(None, {})
 FLOOD = 300  # connections, more than all caps
@@ -356,3 +357,7 @@ async def test_tls_sessions_are_not_resumed(labs):
         session, _ = await asyncio.to_thread(visit, None)
         assert not session.has_ticket
         assert (await asyncio.to_thread(visit, session))[1] is False
+
+
+def test_whoever_gives_up_what_it_fetches_and_begins_anew_is_not_too_much_for_one_peer() -> None:
+    assert 2 * Policy().max_fetches <= limits.STREAMS_PER_PEER

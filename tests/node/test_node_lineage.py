@@ -16,12 +16,12 @@ from braintorrent.node.lineage import CIRCLE, DAMAGED, GONE, OTHER, UNHEARD, Anc
 from braintorrent.node.node import Node
 from braintorrent.node.pedigree import picture, plain
 from braintorrent.node.status import status
-from braintorrent.node.tables import console
+from braintorrent.node.tables import console, plain_missed, what_was_missed
 from braintorrent.node.trusting import revoke
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import NOTHING, Version
 from braintorrent.records import Artifact, Identity, Parent, Record, digest, encode_record, sign_announcement
-from braintorrent.storage import BlobStore, Ledger
+from braintorrent.storage import BlobStore, Gap, Ledger, Taken
 
 # ------------------------------------------------------------- real nodes
 
@@ -299,10 +299,21 @@ def test_what_was_missed_of_the_others_is_told_to_people_and_scripts(ran):
     (folder, *_), _ = ran
     found = json.loads(shown("--missed", "--json", "-C", folder))["labs"]
     assert {lab["lab"] for lab in found} == {"lab-b", "lab-c"}
-    for lab in found:
-        assert lab["missed"] == sum(gap["last"] - gap["first"] + 1 for gap in lab["gaps"])
-        assert 1 <= lab["merged"] + lab["missed"] <= 3
-    text = shown("--missed", "-C", folder)
-    assert "most at once" in text
-    assert "lab-c" in text
+    assert all(1 <= lab["merged"] + lab["missed"] <= 3 for lab in found)
+    assert "lab-c" in shown("--missed", "-C", folder)
     assert CliRunner().invoke(cli, ["lineage", "2", "--missed", "-C", str(folder)]).exit_code == 2
+
+
+def test_the_longest_gap_and_every_reason_stand_in_the_table_of_what_was_missed():
+    gaps = Gap(3, 3, 10.0, 20.0), Gap(9, 24, 1_795_686_000.0, 1_795_686_090.0, held=2, skipped={10: "norm"})
+    taken = {"a" * 52: Taken(2), "b" * 52: Taken(31, gaps, {"norm": 1, "validation": 4})}
+    to = console()
+    with to.capture() as printed:
+        to.print(what_was_missed(taken, {"a" * 52: "lab-a", "b" * 52: "[red]"}.__getitem__))
+    first, second = printed.get().splitlines()[1:]
+    year = "2026-11-"
+    assert all(word in first for word in ("[red]", "31", "17", "16: 9 to 24", year, "norm 1, validation 4"))
+    assert "lab-a" in second
+    assert year not in second
+    [_, told] = plain_missed(taken, str)["labs"]
+    assert (told["missed"], told["gaps"][1]["held"]) == (17, 2)

@@ -138,11 +138,13 @@ def said() -> Callable[..., Announcement]:
 
 @pytest.fixture
 def shell() -> Callable[..., Shell]:
-    def make(others: str = "ab", *, restored: Restored | None = None, meet: bool = True, **policy: Any) -> Shell:
+    def make(
+        others: str = "ab", *, restored: Restored | None = None, meet: bool = True, seed: int = 7, **policy: Any
+    ) -> Shell:
         """A machine `me` with others of one letter each, all sighted if `meet`."""
         roster = frozenset(["me", *others])
         restored = restored or Restored(incarnation=10)
-        made = Shell(PeerMachine("me", "fed", roster, Policy(**policy), Random(7), restored, 0.0))
+        made = Shell(PeerMachine("me", "fed", roster, Policy(**policy), Random(seed), restored, 0.0))
         made.drain()
         for other in others if meet else "":
             made.feed("sighted", other, f"{other}:1")

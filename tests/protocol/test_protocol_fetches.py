@@ -149,11 +149,29 @@ def test_who_had_something_newer_as_a_fetch_ended_keeps_its_place_but_once_in_a_
         assert order == ["a", "a", "b", "b"]
 
 
+def test_what_failed_or_gave_way_was_a_turn() -> None:
+    for seed in range(20):
+        fetches = make("ab", max_fetches=1, seed=seed)
+        for author in "ab":
+            fetches.table.note(said(author), author)
+        (first,) = fetches.start(0.0)
+        fetches.failed(first.announcement, first.source, 1.0)
+        fetches.ended(first.announcement)
+        (second,) = fetches.start(2.0)
+        assert second.announcement.author != first.announcement.author, "it failed, and there is nothing newer of it"
+        slow = second.announcement.author
+        fetches.table.note(said(slow, 2), slow)  # always something newer
+        fetches.ended(second.announcement)
+        fetches.gave_way(second.announcement, second.source, 32.0)
+        (third,) = fetches.start(32.0)
+        assert third.announcement.author != slow, "it had a line for thirty seconds"
+
+
 @pytest.mark.parametrize("seconds", [1.0, 100.0])
 def test_who_spoke_for_itself_lately_has_its_turn_before_what_others_tell_of(seconds: float) -> None:
     firsts = set()
     for seed in range(20):
-        fetches = make(max_merge=1, max_fetches=1, seed=seed, fanout=3)
+        fetches = make(max_merge=1, max_fetches=1, seed=seed)
         for author in PEERS:
             fetches.table.note(said(author), author if author in "ab" else "a")
         for author in "ab":

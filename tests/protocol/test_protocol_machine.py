@@ -692,3 +692,24 @@ def test_who_is_put_on_the_roster_is_met_like_anyone(shell: Make, said: Said) ->
     s.feed("sighted", "n", "n:1")
     s.reply("n", said("n"))
     assert s.fetches[0].announcement == said("n")
+
+
+def test_who_had_no_turn_for_longest_is_fetched_first_and_something_newer_meanwhile_is_part_of_that_turn(
+    shell: Make, said: Said
+) -> None:
+    for seed in range(8):
+        s = shell("abc", max_fetches=1, seed=seed)
+        for peer in "ab":
+            s.asked_by(peer, said(peer))
+            s.fetch_all()
+            s.now += 100.0
+        s.asked_by("c", said("c"))  # has the line
+        for peer in "ba":
+            s.asked_by(peer, said(peer, 1, 2))
+        order = []
+        for counter in (3, 4, 5):
+            fetch = s.fetches.pop(0)
+            s.asked_by("a", said("a", 1, counter))
+            s.feed("fetched", fetch.announcement, fetch.source)
+            order.append(s.fetches[0].announcement.author)
+        assert order == ["a", "a", "b"]

@@ -137,6 +137,6 @@ def test_kills_of_a_writer_are_no_damage(tmp_path):
         check_log(path)
         with Ledger(path, read_only=True) as ledger:
             assert all(finding.whole for finding in ledger.proved(me.id))
-            entries = sum(1 for _ in ledger.chain())
+            [(entries,)] = ledger._database.rows("SELECT count(*) FROM entry")
         assert entries > found
         found = entries
