@@ -29,6 +29,7 @@ from braintorrent import plugins
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.contracts import Candidate
 from braintorrent.errors import LocalError
+from braintorrent.experiments.on_ray import OnRay
 from braintorrent.experiments.workers import GONE
 from braintorrent.experiments.working import Processes, Work, Workers
 from braintorrent.learning.baseline import train_alone
@@ -38,7 +39,7 @@ from braintorrent.simulation.learner import Measured, Offered, labs
 from braintorrent.simulation.scenario import Scenario
 from braintorrent.weights import Weights
 
-ENGINES: dict[str, Callable[[int | None, int], Workers]] = {"processes": Processes}
+ENGINES: dict[str, Callable[[int | None, int], Workers]] = {"processes": Processes, "ray": OnRay}
 
 
 class Made(NamedTuple):

@@ -1,4 +1,4 @@
-"""Who does labs' work for experiments/learners."""
+"""Who does labs' work for experiments/learners: `Processes` of this machine, or on_ray.OnRay's of a cluster."""
 
 from __future__ import annotations
 
