@@ -96,26 +96,34 @@ def _command(build: Callable[..., Scenario]) -> click.Command:
         "--workers", type=click.IntRange(0),
         help="Processes that train, with --data in virtual time (default: one per core). The run is the same.",
     )  # fmt: skip
+    @click.option(
+        "--engine", type=click.Choice(["processes", "ray"]),
+        help="Where those are. processes (default): on this machine. ray: on the cluster of RAY_ADDRESS, each machine "
+        "of which has the scans at the same path, or on this machine without one.",
+    )  # fmt: skip
     @OUT
     @AS_JSON
     def command(
-        peers: int | None, seed: int, virtual: bool, data: Path | None, workers: int | None, out: Path | None,
-        as_json: bool,
+        peers: int | None, seed: int, virtual: bool, data: Path | None, workers: int | None, engine: str | None,
+        out: Path | None, as_json: bool,
     ) -> None:  # fmt: skip
         from tempfile import TemporaryDirectory
 
         from braintorrent.experiments.scenes import play
         from braintorrent.experiments.workers import ended_in_order
-        from braintorrent.learning.opening import cores
 
+        if engine and (data is None or not virtual):
+            raise click.UsageError(
+                "--engine is about networks that train on --data in virtual time", click.get_current_context()
+            )
         scenario = build() if peers is None else build(peers)
         room = TemporaryDirectory(prefix=f"{name}-")
         with ended_in_order(), _told(name), room as folder, _kept(out, as_json) as keep:
             with _bar(as_json) as advance:
                 real = None if virtual else Path(folder)
                 run = play(
-                    scenario, seed, real, data, lambda share: advance(name, round(100 * share), 100),
-                    cores() if workers is None else workers,
+                    scenario, seed, real, data, lambda share: advance(name, round(100 * share), 100), workers,
+                    engine or "processes",
                 )  # fmt: skip
             keep(run)
 

@@ -1,15 +1,15 @@
 """Real learners for the simulator: the node's own training and merging on real data, while virtual time decides when.
 
-Labs are peer folders below one federation.toml, as `braintorrent run` takes them. Each belongs to one worker process,
-which does what is asked of that lab in order and at once; only whoever needs a result waits for it. So the number of
-workers decides how long a run takes, and nothing else. Models go from one process to another as safetensors files.
+Labs are peer folders below one federation.toml, as `braintorrent run` takes them. Each belongs to one worker, which
+does what is asked of that lab in order and at once; only whoever needs a result waits for it. So the number of workers,
+and where they are, decides how long a run takes, and nothing else. A model is a safetensors file on the disk of whoever
+works with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -29,13 +29,17 @@ from braintorrent import plugins
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.contracts import Candidate
 from braintorrent.errors import LocalError
-from braintorrent.experiments.workers import GONE, children, end_children, pool
+from braintorrent.experiments.on_ray import OnRay
+from braintorrent.experiments.workers import GONE
+from braintorrent.experiments.working import Processes, Work, Workers
 from braintorrent.learning.baseline import train_alone
 from braintorrent.learning.merging import merge
 from braintorrent.learning.opening import open_learner, read_weights
 from braintorrent.simulation.learner import Measured, Offered, labs
 from braintorrent.simulation.scenario import Scenario
 from braintorrent.weights import Weights
+
+ENGINES: dict[str, Callable[[int | None, int], Workers]] = {"processes": Processes, "ray": OnRay}
 
 
 class Made(NamedTuple):
@@ -46,17 +50,17 @@ class Made(NamedTuple):
 
 
 class Model:
-    """A safetensors file, perhaps still in the making. It is deleted when nobody knows of it any more."""
+    """A safetensors file, perhaps still in the making. It is forgotten when nobody knows of it any more."""
 
-    def __init__(self, path: Path, made: Future[Made], of: Sequence[Model] = ()) -> None:
+    def __init__(self, path: Path, made: Future[Made], forget: Callable[[Path], None], of: Sequence[Model]) -> None:
         self.path, self._made = path, made
         held = [self, *of]  # a worker reads and writes these, even if a lab that crashed wants them no more
         made.add_done_callback(lambda _: held.clear())
-        finalize(self, path.unlink, missing_ok=True)
+        finalize(self, forget, path)
 
     @property
     def made(self) -> Made:
-        """Waits until the file is there. LocalError if its worker ended before that."""
+        """Waits until the file is written. LocalError if its worker ended before that."""
         with _told():
             return self._made.result()
 
@@ -65,20 +69,24 @@ class Model:
 
 
 class Learners:
-    """A simulation Learning: the labs of `folders`. workers: processes; 0: all is done here. Use it in a `with`."""
+    """A simulation Learning: the labs of `folders`. Use it in a `with`.
 
-    def __init__(self, folders: Sequence[Path], scenario: Scenario, seed: int, workers: int = 0) -> None:
+    workers: how many; 0: all is done here; None: one per core. engine: where they are, one of ENGINES.
+    """
+
+    def __init__(
+        self, folders: Sequence[Path], scenario: Scenario, seed: int, workers: int | None = 0, engine: str = "processes"
+    ) -> None:
         self._folders, self._count, self._scores = folders, 0, dict[int, float]()
+        self._workers = ENGINES[engine](workers, len(folders))
         self._room = TemporaryDirectory(prefix="braintorrent-models-")
-        self._others, count = children(), min(workers, len(folders))
-        self._workers: list[Executor] = [pool(1) for _ in range(count)] or [_Here()]
         try:
             start = self._model(0, _start)
             opened = [self._on(lab, _facts) for lab in range(len(folders))]
             with _told():
                 facts = [lab.result() for lab in opened]
         except BaseException:
-            self.close()
+            self.close(now=True)
             raise
         self.start, self.score, self.model_bytes = start, facts[0].score, facts[0].size
         drawn = labs(scenario, Random(f"{seed}/labs"))
@@ -88,19 +96,18 @@ class Learners:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            end_children(but=self._others)
-        self.close()
+        self.close(now=kind is not None)
 
-    def close(self) -> None:
-        """End the workers once they are done with what they are doing, and delete the models. By an error: at once."""
-        for worker in self._workers:
-            worker.shutdown(cancel_futures=True)
-        self._room.cleanup()
+    def close(self, now: bool = False) -> None:
+        """End the workers, once they are done with what they are doing or now, and delete the models."""
+        with self._room:
+            self._workers.close(now)
+        for folder in self._folders:
+            _LABS.pop(folder, None)  # those that were opened here
 
     def train(self, lab: int, model: Model, before: int, rng: Random) -> Callable[[], tuple[Model, float | None]]:
         """One version's local steps, then the score on the lab's own validation cases; `rng` is not needed."""
-        return partial(self._trained, lab, self._model(lab, _train, before, model.path, of=[model]))
+        return partial(self._trained, lab, self._model(lab, _train, before, of=[model]))
 
     def _trained(self, lab: int, model: Model) -> tuple[Model, float | None]:
         score = model.made.score
@@ -110,36 +117,41 @@ class Learners:
 
     def merge(self, lab: int, own: Model | None, others: Offered) -> Model:
         """As the federation's method does."""
-        offered = [(author, samples, model.path) for author, samples, model in others]
-        of = [*([own] if own else []), *(model for _, _, model in others)]
-        return self._model(lab, _merge, offered, own.path if own else None, of=of)
+        offered = [(author, samples) for author, samples, _ in others]
+        of = [*(model for _, _, model in others), *([own] if own else [])]
+        return self._model(lab, _merge, offered, of=of)
 
     def poison(self, model: Model, scale: float) -> Model:
         """Every number moved."""
-        return self._model(0, _poison, scale, model.path, of=[model])
+        return self._model(0, _poison, scale, of=[model])
 
     def measure(self, models: Mapping[int, Model]) -> Measured:
         """Scores are each lab's last on its own cases; distances are root mean squares over parameters."""
         scores = [self._scores[lab] for lab in models if lab in self._scores] or [nan]
-        flat = [_flat(model) for model in models.values()]
+        flat = [self._flat(model) for model in models.values()]
         centre = sum(flat) / max(1, len(flat))
         apart = [float(np.sqrt(np.mean((one - centre) ** 2))) for one in flat] or [nan]
         return Measured(fmean(scores), min(scores), fmean(apart))
 
-    def _on(self, lab: int, work: Callable[..., Any], *args: Any) -> Future[Any]:
+    def _flat(self, model: Model) -> NDArray[np.float32]:
+        """[parameters] of a model's floats."""
+        assert model.made
         with _told():
-            return self._workers[lab % len(self._workers)].submit(work, self._folders[lab], *args)
+            self._workers.bring(model.path)
+        return np.concatenate([t.ravel() for t in load_file(model.path).values() if t.dtype.kind == "f"])
 
-    def _model(self, lab: int, work: Callable[..., Made], *args: Any, of: Sequence[Model] = ()) -> Model:
+    def _on(
+        self, lab: int, do: Callable[..., Any], *options: Any,
+        reads: tuple[Path, ...] = (), writes: tuple[Path, ...] = (),
+    ) -> Future[Any]:  # fmt: skip
+        with _told():
+            return self._workers.submit(lab, Work(do, self._folders[lab], options, reads, writes))
+
+    def _model(self, lab: int, do: Callable[..., Made], *options: Any, of: Sequence[Model] = ()) -> Model:
         self._count += 1
         path = Path(self._room.name) / f"{self._count}.safetensors"
-        return Model(path, self._on(lab, work, *args, path), of)
-
-
-def _flat(model: Model) -> NDArray[np.float32]:
-    """[parameters] of a model's floats."""
-    assert model.made
-    return np.concatenate([t.ravel() for t in load_file(model.path).values() if t.dtype.kind == "f"])
+        made = self._on(lab, do, *options, reads=tuple(model.path for model in of), writes=(path,))
+        return Model(path, made, self._workers.forget, of)
 
 
 @contextmanager
@@ -147,20 +159,8 @@ def _told() -> Iterator[None]:
     """Of a worker that is gone, in words."""
     try:
         yield
-    except BrokenProcessPool:
+    except BrokenExecutor:
         raise LocalError(GONE) from None
-
-
-class _Here(Executor):
-    """No process: what is asked is done before the question returns."""
-
-    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(work(*args, **kwargs))
-        return done
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        _LABS.clear()
 
 
 # ----------------------------------------------------------------- in a worker
@@ -219,14 +219,16 @@ def _train(folder: Path, before: int, model: Path, out: Path) -> Made:
     return lab.write(learner.weights(), out, learner.evaluate().get(learner.score))
 
 
-def _merge(folder: Path, others: Sequence[tuple[str, int, Path]], own: Path | None, out: Path) -> Made:
-    lab = _lab(folder)
+def _merge(folder: Path, offered: Sequence[tuple[str, int]], *files: Path) -> Made:
+    """files: those offered; the lab's own, but not for a newcomer that adopts; where to write."""
+    *models, out = files
+    lab, others, own = _lab(folder), models[: len(offered)], models[len(offered) :]
     schema, me = lab.learner.schema, Candidate("", lab.learner.samples, -1)
     merged = Weights(schema)
-    with ExitStack() as files:
-        opened = [(author, samples, files.enter_context(path.open("rb"))) for author, samples, path in others]
-        candidates = [Candidate(author, samples, file.fileno()) for author, samples, file in opened]
-        merge(lab.method, read_weights(own, schema) if own else None, me, candidates, merged)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(path.open("rb")).fileno() for path in others]
+        candidates = [Candidate(*of, file) for of, file in zip(offered, opened, strict=True)]
+        merge(lab.method, read_weights(own[0], schema) if own else None, me, candidates, merged)
     return lab.write(merged, out)
 
 

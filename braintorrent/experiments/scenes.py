@@ -60,11 +60,12 @@ class Script:
 
 def play(
     scenario: Scenario, seed: int, real: Path | None = None, data: Path | None = None,
-    progress: Progress | None = None, workers: int = 0,
+    progress: Progress | None = None, workers: int | None = 0, engine: str = "processes",
 ) -> dict[str, Any]:  # fmt: skip
     """Run it in virtual time, or with processes whose folders go into `real`; see `plain`.
 
-    data: scans that the labs learn from; None: a stand-in learns. workers: processes that train in virtual time.
+    data: scans that the labs learn from; None: a stand-in learns. workers, engine: who trains in virtual time, see
+    Learners.
     """
     if real is not None:
         from braintorrent.experiments.real import run_real
@@ -79,7 +80,7 @@ def play(
 
     with TemporaryDirectory(prefix="braintorrent-labs-") as root:
         folders = lay_out(scenario, Path(root) / "labs", seed, [], data)
-        with Learners(folders, scenario, seed, workers) as learning:
+        with Learners(folders, scenario, seed, workers, engine) as learning:
             fitting = replace(scenario, model_bytes=learning.model_bytes)
             return plain(run(fitting, seed, progress=progress, learning=learning))
 

@@ -5,7 +5,6 @@ Runs share nothing, so a sweep is as fast as there are cores: `processes` uses t
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from braintorrent.errors import BrainTorrentError, ConfigError
+from braintorrent.errors import BrainTorrentError
 from braintorrent.experiments.scenes import Script, play
 
 
@@ -87,17 +86,13 @@ def _send(job: Job, pipe: Connection) -> None:
 def on_ray(jobs: Sequence[Job], workers: int) -> Iterator[Done]:
     """The same on the Ray cluster of RAY_ADDRESS, as wide as that is, or on `workers` cores here.
 
-    BrainTorrent must be installed on every machine of the cluster. ConfigError where Ray is not installed here.
+    See on_ray.cluster.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError("--engine ray needs Ray: pip install 'braintorrent[ray]'") from error
-    here = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers, "include_dashboard": False}
-    ray.init(log_to_driver=False, logging_level="ERROR", **here)
-    remote = ray.remote(max_calls=1, max_retries=0)(perform)  # a fresh process for each
-    running = {remote.remote(job): job for job in jobs}
-    try:
+    from braintorrent.experiments.on_ray import cluster
+
+    with cluster(workers) as ray:
+        remote = ray.remote(max_calls=1, max_retries=0)(perform)  # a fresh process for each
+        running = {remote.remote(job): job for job in jobs}
         while running:
             [ready], _ = ray.wait(list(running))
             job = running.pop(ready)
@@ -105,8 +100,6 @@ def on_ray(jobs: Sequence[Job], workers: int) -> Iterator[Done]:
                 yield ray.get(ready)
             except ray.exceptions.RayError as error:
                 yield Done(job, trouble=f"{job}: {str(error).splitlines()[0]}")
-    finally:
-        ray.shutdown()
 
 
 ENGINES: dict[str, Callable[[Sequence[Job], int], Iterator[Done]]] = {"processes": processes, "ray": on_ray}

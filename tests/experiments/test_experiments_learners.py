@@ -18,7 +18,6 @@ import nibabel
 import numpy as np
 import psutil
 import pytest
-import tomli_w
 
 from braintorrent.config import federation_path, load_federation, load_peer
 from braintorrent.errors import LocalError
@@ -40,17 +39,6 @@ STORY = Scenario(
     churn=Churn(Exponential(20.0), Exponential(5.0), until=40.0), attackers=(Attacker(3, scale=5.0),),
 )  # fmt: skip
 SIDE = 16  # voxels of a tiny scan
-
-
-@pytest.fixture
-def labs(tmp_path: Path) -> list[Path]:
-    """Labs whose learners take no torch and no time."""
-    task = {"kind": "standin", "size": 64, "steps": 4, "seconds": 0.0}
-    (tmp_path / "federation.toml").write_text(tomli_w.dumps({"format": 1, "id": "federation-x", "task": task}))
-    for name in "abcd"[:LABS]:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "peer.toml").write_text(f'name = "{name}"\nthreads = 1\n')
-    return [tmp_path / name for name in "abcd"[:LABS]]
 
 
 def scans(folder: Path, cases: int) -> Path:
@@ -112,10 +100,11 @@ def test_merges_are_the_paper_s_and_an_attacker_s_model_is_moved(labs: list[Path
 @pytest.mark.parametrize("noticed", [False, True])
 def test_a_worker_that_dies_is_told_in_words(labs: list[Path], noticed: bool) -> None:
     with Learners(labs, STORY, 0, workers=1) as learning:
-        os.kill(next(iter(learning._workers[0]._processes)), signal.SIGKILL)  # type: ignore[attr-defined]
+        [pool] = learning._workers._pools  # type: ignore[attr-defined]
+        os.kill(next(iter(pool._processes)), signal.SIGKILL)
         if noticed:
             with pytest.raises(BrokenProcessPool):
-                learning._workers[0].submit(os.getpid).result()
+                pool.submit(os.getpid).result()
         with pytest.raises(LocalError, match="worker process ended"):
             learning.train(0, learning.start, 0, Random())()
 
@@ -123,7 +112,7 @@ def test_a_worker_that_dies_is_told_in_words(labs: list[Path], noticed: bool) ->
 def test_whoever_is_interrupted_waits_for_no_worker(labs: list[Path], tmp_path: Path) -> None:
     (tmp_path / "federation.toml").write_text((tmp_path / "federation.toml").read_text().replace("0.0", "60.0"))
     learning = Learners(labs, STORY, 0, workers=1)
-    [worker] = learning._workers[0]._processes.values()  # type: ignore[attr-defined]
+    [worker] = learning._workers._pools[0]._processes.values()  # type: ignore[attr-defined]
     made = learning._model(0, _train, 0, learning.start.path)._made
     while not made.running():
         time.sleep(0.01)
