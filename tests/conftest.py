@@ -12,11 +12,12 @@ LONG = ("attacks", "end_to_end", "experiments")  # folders whose files take long
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Spread the files that take longest over the first two thirds: together they would want all cores at once, and
-    each other's time, and the last to begin would be waited for alone."""
+    """Spread the files that take longest over the first two thirds of all.
+
+    Side by side they would wait for each other's cores, and the last of them to begin would be waited for alone.
+    """
     files = list(dict.fromkeys(item.path for item in items))
-    root = config.rootpath / "tests"
-    long = [path for path in files if path.relative_to(root).parts[0] in LONG]
+    long = [path for path in files if path.parent.name in LONG]
     rest = [path for path in files if path not in long]
     place = {path: 2 / 3 * number / len(long) for number, path in enumerate(long)}
     place |= {path: number / len(rest) for number, path in enumerate(rest)}

@@ -84,7 +84,9 @@ async def guessed_invite(mallory: Mallory) -> Answers:
 async def invite_guessing_from_many_addresses(mallory: Mallory) -> Answers:
     real, net = code(mallory), mallory.host.rsplit(".", 1)[0]
     many = [Mallory(mallory.scene, "guesser", f"{net}.{100 + i}") for i in range(40)]
-    words = await _guesses(mallory, [replace(real, secret=new_secret()) for _ in range(80)], many)
+    words: list[str] = []
+    while "429 busy" not in words and len(words) < 240:  # on a busy machine many find no place to be told so
+        words += await _guesses(mallory, [replace(real, secret=new_secret()) for _ in range(80)], many)
     assert (await knock(mallory, real, identity=Identity.create())).status == 200, "a right code gets in regardless"
     return words
 
