@@ -13,7 +13,7 @@ from rich.table import Table
 from safetensors.numpy import load_file
 
 from braintorrent.config import federation_path, load_federation, load_peer
-from braintorrent.experiments import anatomy, report
+from braintorrent.experiments import anatomy, baselines, report
 from braintorrent.experiments.baselines import EVERYWHERE, Lab, compare, predict
 from braintorrent.learning import open_learner
 from braintorrent.methods import Method
@@ -33,6 +33,12 @@ batch = 2
 steps = 2
 lr = 0.01
 """
+
+
+@pytest.fixture(autouse=True)
+def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker imports torch and MONAI, for longer than it works here."""
+    monkeypatch.setattr(baselines, "cores", lambda: 1)
 
 
 def model(folder: Path, path: Path, versions: int) -> Path:
