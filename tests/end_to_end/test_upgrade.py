@@ -15,7 +15,7 @@ PACE = Policy(ask_every=0.5, ask_deadline=2.0, alone_after=2.0)
 
 def test_labs_are_upgraded_one_after_the_other_and_nobody_starts_anew(tmp_path: Path) -> None:
     scenario = Scenario(
-        "upgrade", "", peers=3, seconds=15.0, policy=PACE, version_seconds=1.0, within=0.5, model_bytes=40_000,
+        "upgrade", "", peers=3, seconds=20.0, policy=PACE, version_seconds=1.0, within=0.5, model_bytes=40_000,
         happenings=(
             Happening(4.0, "leave", (0,), until=5.0, protocols=(1, 2)),
             Happening(6.0, "leave", (1,), until=7.0, protocols=(2, 2)),
