@@ -122,8 +122,10 @@ class Learners:
         return self._model(lab, _merge, offered, of=of)
 
     def poison(self, model: Model, scale: float) -> Model:
-        """Every number moved."""
-        return self._model(0, _poison, scale, of=[model])
+        """Every number moved. Made on return: others merge it, whose workers do not wait for this one."""
+        moved = self._model(0, _poison, scale, of=[model])
+        assert moved.made
+        return moved
 
     def measure(self, models: Mapping[int, Model]) -> Measured:
         """Scores are each lab's last on its own cases; distances are root mean squares over parameters."""

@@ -152,25 +152,28 @@ async def slow_reader(mallory: Mallory) -> Answers:
     await mallory.hello()
     tell, _ = await mallory.scene.ask()
     newest = next(a for a in tell.announcements if a.author == mallory.scene.id)
-    want = request("GET", f"/v1/blobs/{newest.content}")
+    want, held = request("GET", f"/v1/blobs/{newest.content}"), []
 
     async def one() -> str:
         try:
             reader, writer = await mallory.connect(limit=1, window=4096)
         except BROKEN:
             return "hung up"
-        head = b""
-        try:
-            writer.write(want * 20)  # more than the buffers between the two take
-            with suppress(*BROKEN):
-                head = await asyncio.wait_for(reader.read(12), 2)
+        held.append(writer)
+        writer.write(want * 20)  # more than the buffers between the two take
+        with suppress(*BROKEN):
+            head = await asyncio.wait_for(reader.read(12), 2)
             writer.transport.pause_reading()
-            await asyncio.sleep(1.0)
-        finally:
-            writer.transport.abort()
-        return "429 busy" if b"429" in head else head.decode(errors="replace")
+            return "429 busy" if b"429" in head else head.decode(errors="replace")
+        return "silence"
 
-    return await asyncio.gather(*(one() for _ in range(limits.STREAMS_PER_PEER + 4)))
+    got = await asyncio.gather(*(one() for _ in range(limits.STREAMS_PER_PEER)))
+    await asyncio.sleep(0.3)  # until all are stuck, and less than the victim puts up with
+    got += [await one() for _ in range(4)]
+    await asyncio.sleep(0.5)
+    for writer in held:
+        writer.transport.abort()
+    return got
 
 
 @attack("asks for ranges that are negative, reversed, many, or past the end", named="416 range")
