@@ -11,7 +11,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 LONG = ("attacks", "end_to_end", "experiments")  # folders whose files take longest
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread the files that take longest over the first two thirds of all.
 
     Side by side they would wait for each other's cores, and the last of them to begin would be waited for alone.

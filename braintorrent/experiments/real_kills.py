@@ -40,7 +40,7 @@ from braintorrent.protocol.policy import StopRule
 from braintorrent.simulation.scenario import Scenario
 from braintorrent.workbench.evaluating import evaluate
 
-VERSIONS = 25  # of each lab: six labs of two cores train for about as long as they are killed
+VERSIONS = 70  # of each lab: six labs on two quiet cores train for as long as they are killed
 SECONDS = 900.0  # after which a run that has not ended has failed
 SCORES = ("dice", "score")  # of a model on scans, or of the stand-in
 WITHIN = 0.02  # of the mean score without kills

@@ -77,9 +77,7 @@ def taken_from(
     return {a: _taken(lines.get(a, []), looked.get(a, {}), sorted(held.get(a, []))) for a in others}
 
 
-def _taken(
-    line: Sequence[tuple[Version, float]], looked: Mapping[Version, str], held: Sequence[Version]
-) -> Taken:  # fmt: skip
+def _taken(line: Sequence[tuple[Version, float]], looked: Mapping[Version, str], held: Sequence[Version]) -> Taken:
     gaps = []
     for (before, since), (after, until) in pairwise(line):
         missing = range(before.counter + 1, after.counter)
