@@ -66,6 +66,7 @@ class Listener:
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
             task.add_done_callback(partial(_release, connection))
+            await asyncio.sleep(0)  # a waiting connection is accepted at once: handshakes in hand get their turn first
 
     async def _handshake(self, connection: socket.socket, caller: Caller) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -64,6 +65,26 @@ async def test_half_open_connections_by_the_hundred_keep_nobody_out(labs):
         await client.hello(b.id, str(address), a.say())
         assert time.monotonic() - before < 1
         assert len(server._listener.callers) <= limits.STRANGERS + 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs all of 127.0.0.0/8")
+async def test_a_burst_from_many_addresses_does_not_push_out_who_came_in_its_midst(labs):
+    async with serving(labs) as (_, address, _, anonymous), AsyncExitStack() as stack:
+
+        def crowd(net: int) -> None:
+            for host in range(limits.STRANGERS):
+                plain = stack.enter_context(socket.socket())
+                plain.bind((f"127.66.{net}.{host + 1}", 0))
+                plain.connect(address)
+
+        def shake_hands() -> None:
+            with socket.create_connection(address, timeout=5) as plain, anonymous.wrap_socket(plain):
+                pass
+
+        crowd(0)  # from here on this thread holds up the server, so that all wait to be accepted
+        honest = asyncio.create_task(asyncio.to_thread(shake_hands))
+        asyncio.get_running_loop().call_soon(lambda: (time.sleep(0.5), crowd(1)))
+        await honest
 
 
 async def test_handshakes_that_end_nowhere_keep_nobody_out(labs):

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from braintorrent.errors import Unreachable
 from braintorrent.network import limits
 from braintorrent.network.wire import encode_ask
 from braintorrent.protocol.messages import AskMessage
@@ -41,7 +42,10 @@ async def crowd(mallory: Mallory, count: int, open_one: Connect) -> list[str]:
 
     tries = asyncio.gather(*(one() for _ in range(count)))
     await asyncio.sleep(0.3)
-    _, seconds = await mallory.scene.ask()
+    try:
+        _, seconds = await mallory.scene.ask()
+    except Unreachable as error:
+        raise AssertionError(f"an honest peer is hung up on: {error}\n{mallory.scene.words()[-4000:]}") from error
     assert seconds < 3, "an honest peer waits for the crowd"
     await tries
     assert connected > count / 2, connected
