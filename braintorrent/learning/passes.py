@@ -23,9 +23,9 @@ from braintorrent.weights import Role, Schema, Weights, narrow, role_of_dtype, w
 from braintorrent.weights.flat import aligned
 from braintorrent.weights.schema import DTYPES
 
-SCRATCH_BYTES = 8 << 20  # of one thread, for all blocks together: measured best where cores share a cache of 32 MiB
+SCRATCH_BYTES = 8 << 20  # of one thread, for all blocks together
 THREADS = 2  # numpy and pread release the interpreter; more would only share one memory bus
-ROW_BYTES = (4 << 10, 1 << 20)  # of one block: shorter ones pay for the interpreter, longer ones fall out of cache
+ROW_BYTES = (4 << 10, 128 << 10)  # of one block: shorter pay for the interpreter, longer fall out of a core's own cache
 
 
 class Suspect(Exception):
