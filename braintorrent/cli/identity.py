@@ -117,12 +117,20 @@ def _accept(folder: Path, name: str, called: str | None, *, yes: bool) -> None:
     if isinstance(notice, Introduction):
         _check_name(folder, called or notice.name)
     paths = StatePaths(folder)
-    if not yes and not click.confirm(question(advice(notice, Roster(paths.roster), folder))):
+    if not yes and not _confirmed(question(advice(notice, Roster(paths.roster), folder))):
         raise click.ClickException("nothing was changed")
     heed(paths, identity, notice, name=called or "")
     _refuse(folder, others)
     verb = "trusts no more:" if isinstance(notice, Revocation) else "trusts"
     click.echo(f"{folder}: {verb} {called or name} {notice.peer[:7]}")
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return click.confirm(question)
+    except click.Abort:  # Ctrl-C, or no terminal to ask on
+        click.echo(err=True)
+        raise click.ClickException("nothing was changed; --yes asks nothing") from None
 
 
 def _decline(folder: Path, name: str) -> None:

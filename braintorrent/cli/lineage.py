@@ -55,7 +55,7 @@ def lineage(version: str | None, folder: Path, depth: int | None, as_json: bool,
     with Ledger(paths.ledger, read_only=True) as ledger:
         if missed:
             own = {me, *(a.author for a in ledger.own())}
-            arrived = [(a.author, a.version) for a, _ in ledger.arrivals()]
+            arrived = {(a.author, a.version): unix for a, unix in ledger.arrivals()}
             taken = taken_from((merge for _, merge in ledger.merges()), arrived, own, functools.cache(roster.heir))
             if as_json:
                 click.echo(json.dumps(plain_missed(taken, name)))

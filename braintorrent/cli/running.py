@@ -43,7 +43,11 @@ def run(folder: Path, verbose: bool) -> None:
     from braintorrent.node.logs import start_logging
 
     lab = Lab.open(folder)
-    click.echo(f"id:         {lab.me}\ntrusts:     {lab.roster.names or 'nobody yet'}")
+    click.echo(
+        f"id:         {lab.me}\ntrusts:     {lab.roster.names or f'nobody yet: braintorrent invite NAME -C {folder}'}"
+    )
+    if not lab.peer.stop.model_dump(exclude_none=True):
+        click.echo("ends:       when stopped (Ctrl-C): peer.toml has no [stop]")
     start_logging(lab.state.log, verbose)
     with leading(lab):
         reason = asyncio.run(_run(lab))

@@ -127,7 +127,8 @@ def _complain(context: Context, peer: str, error: RemoteError, mine: tuple[str, 
     name = f"{context.lab.roster.name(peer)} {short(peer)}"
     if error.reason == "roster":
         line = line_of(context.lab.peer.name, context.lab.me, mine)
-        log.warning('%s; there: braintorrent trust "%s"', error.detail, line)
+        introduced = f", or if another has introduced this one: braintorrent trust --accept {context.lab.peer.name}"
+        log.warning('%s; there: braintorrent trust "%s"%s', error.detail, line, introduced)
     elif error.reason != Unreachable.reason:
         log.warning("%s: %s: %s", name, error.reason, error.detail)
     elif contact.heard == -NEVER:

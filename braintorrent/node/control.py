@@ -102,6 +102,8 @@ def ended(folder: Path) -> dict[str, Any]:
         return found
     roster = Roster(paths.roster)
     with Ledger(paths.ledger, read_only=True) as ledger:
+        if last is None and not ledger.lived():
+            return found
         newest, measured, gone = ledger.newest(), ledger.metrics(), gone_back(ledger)
         inside = Ancestry(ledger, paths.blobs).authors(current(ledger)) if roster.revoked else frozenset()
     found["goes_on"] = f"the next run goes on from {gone}" if gone else None

@@ -72,14 +72,14 @@ def many_peers(statuses: dict[str, dict[str, Any] | None], ended: dict[str, int]
 
 def what_was_missed(taken: Mapping[str, Taken], name: Callable[[str], str]) -> Table:
     """What `lineage --missed` prints: of each other lab, what no merge here took."""
-    columns = ("lab", "merged", "missed", "held", "most at once", "from", "to", "skipped for")
+    columns = ("lab", "merged", "missed", "held", "longest gap", "from", "to", "skipped for")
     table = Table(*columns, box=None, header_style="bold")
     for author, found in sorted(taken.items(), key=lambda item: -item[1].missed):
         longest = max(found.gaps, key=lambda gap: gap.versions, default=None)
         row = ["", "", ""]
         if longest is not None:
             which = f"{longest.first} to {longest.last}" if longest.versions > 1 else str(longest.first)
-            row = [f"{longest.versions}: {which}", _clock(longest.since), _clock(longest.until)]
+            row = [f"{longest.versions} ({which})", _clock(longest.since), _clock(longest.until)]
         why = ", ".join(f"{reason} {count}" for reason, count in found.skipped.items())
         held = str(sum(gap.held for gap in found.gaps))
         table.add_row(Text(name(author)), str(found.merged), str(found.missed), held, *row, Text(why))

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Literal
+from typing import Literal, get_args
 
+from braintorrent.errors import ConfigError
 from braintorrent.protocol.messages import PROTOCOLS, Protocols
 from braintorrent.protocol.policy import Policy
 
@@ -116,6 +117,15 @@ class Happening:
     factor: float = 10.0  # slow: so many times
     protocols: Protocols | None = None  # they return with a release that speaks these; None: the same as before
 
+    def __post_init__(self) -> None:
+        """ConfigError for what could never happen: it would be a run without it, which looks like any other."""
+        if self.what not in get_args(What):
+            raise ConfigError(f"no happening is called {self.what!r}; there are: {', '.join(get_args(What))}")
+        if self.until <= self.at:
+            raise ConfigError(f"{self.what} at {self.at:g} s cannot end before, at {self.until:g} s")
+        if not isinstance(self.who, tuple) and not (isinstance(self.who, float) and 0 < self.who <= 1):
+            raise ConfigError(f"{self.what}: who is a share, up to 1.0, or labs by their numbers, as in (0, 3)")
+
 
 @dataclass(frozen=True)
 class Attacker:
@@ -165,3 +175,11 @@ class Scenario:
     known: int | None = None  # addresses a starting peer finds; None: all who run see each other, as on one LAN
     protocols: Protocols = PROTOCOLS  # lowest and highest that each speaks in the beginning
     within: float = 10.0  # seconds in which those there from the beginning start
+
+    def __post_init__(self) -> None:
+        """ConfigError where all whom something befalls are beyond the last lab; some may be, with a smaller --peers."""
+        for told in (*self.happenings, *self.attackers):
+            who = told.who if isinstance(told.who, tuple) else (told.who,)
+            if who and all(isinstance(one, int) and one >= self.peers for one in who):
+                what = getattr(told, "what", "an attacker")
+                raise ConfigError(f"{what}: there is no lab {who[0]}; the {self.peers} labs are 0 to {self.peers - 1}")

@@ -143,6 +143,10 @@ class Ledger:
                 self._merge(sql, merged, a.version)
             self._append(sql, "published", chain.published(a))
 
+    def lived(self) -> bool:
+        """Whether a node ever ran on it: a ledger begins with the first lab that is trusted."""
+        return bool(self._database.rows("SELECT 1 FROM life LIMIT 1"))
+
     def elapsed(self) -> float:
         """Seconds of earlier lives, each from its start to its last publication."""
         rows = self._database.rows(

@@ -16,8 +16,9 @@ from braintorrent.storage.history import Merged
 class Gap:
     """Versions of one author that no merge took, between two that merges took.
 
-    first, last: their counters; since, until: unix seconds of the merges before and after; held: how many of them were
-    on this disk, most of them superseded before the next merge; skipped: counter -> why, of those a merge looked at.
+    first, last: their counters; since, until: unix seconds when the versions before and after came here; held: how many
+    of them were on this disk, most of them superseded before the next merge; skipped: counter -> why, of those a merge
+    looked at.
     """
 
     first: int
@@ -52,13 +53,14 @@ class Taken:
 
 
 def taken_from(
-    merges: Iterable[Merged], arrived: Iterable[tuple[str, Version]], own: Collection[str],
+    merges: Iterable[Merged], arrived: Mapping[tuple[str, Version], float], own: Collection[str],
     heir: Callable[[str], str] = lambda author: author,
 ) -> dict[str, Taken]:  # fmt: skip
     """Author -> what became of its versions, by the merges of a lab in order.
 
-    arrived: every version that was ever held here; own: the ids that the lab had itself; heir: the id that an author
-    has now. A version that counts no further than the one merged before, of a lab that lost its disk or restored an old
+    arrived: (author, version) -> unix seconds, of all that was ever held here; own: the ids that the lab had itself;
+    heir: the id that an author has now. A merge may come long after what it takes, as the first after a night away does:
+    a gap has the times when its ends came. A version that counts no further than the one merged before, of a lab that lost its disk or restored an old
     copy, begins no gap: nobody here knows where its new count began.
     """
     lines: dict[str, list[tuple[Version, float]]] = {}
@@ -70,7 +72,7 @@ def taken_from(
         for author, part in merge.included.items():
             line = lines.setdefault(heir(author), [])
             if not line or part.version > line[-1][0]:
-                line.append((part.version, merge.unix))
+                line.append((part.version, arrived.get((author, part.version), merge.unix)))
     for author, version in arrived:
         held.setdefault(heir(author), []).append(version)
     others = [author for author in dict.fromkeys([*lines, *looked]) if author not in own]

@@ -147,6 +147,9 @@ def test_status_of_who_never_ran_and_of_who_starts(typed, folder):
         code, said, _ = typed("status", folder)
         assert (code, said) == (1, f"{folder}: starting (process {os.getpid()})\n")
     assert "no peer runs" in typed("status", folder)[2]
+    assert typed("trust", f"lab-b {Identity.create().id}", "-C", folder)[0] == 0
+    assert (StatePaths(folder).ledger).exists()
+    assert "without a farewell" not in typed("status", folder)[1], "it never ran"
 
 
 def test_launch_names_what_it_cannot_tell_apart(typed, federate):

@@ -24,8 +24,8 @@ B, C = Identity.create(), Identity.create()
 def typed(monkeypatch, capsys):
     """(exit code, stdout, stderr) of a command line."""
 
-    def run(*arguments, answer: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{answer}\n"))
+    def run(*arguments, answer: str | None = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("" if answer is None else f"{answer}\n"))
         monkeypatch.setattr(sys, "argv", ["braintorrent", *map(str, arguments)])
         code = 0
         try:
@@ -104,6 +104,8 @@ def test_an_introduction_is_accepted_by_name(typed, folder, advised, called):
     code, out, said = typed(*arguments, answer="n")
     assert (code, said) == (1, "braintorrent: nothing was changed\n")
     assert "Trust lab-c, introduced by lab-b? [y/N]" in out
+    code, _, said = typed(*arguments, answer=None)
+    assert (code, said.strip()) == (1, "braintorrent: nothing was changed; --yes asks nothing"), "nobody to answer"
     code, out, _ = typed(*arguments, "--yes")
     assert (code, out) == (0, f"{folder}: trusts {called or 'lab-c'} {C.id[:7]}\n")
     found = shown(typed, folder)

@@ -312,7 +312,7 @@ def test_the_longest_gap_and_every_reason_stand_in_the_table_of_what_was_missed(
         to.print(what_was_missed(taken, {"a" * 52: "lab-a", "b" * 52: "[red]"}.__getitem__))
     first, second = printed.get().splitlines()[1:]
     year = "2026-11-"
-    assert all(word in first for word in ("[red]", "31", "17", "16: 9 to 24", year, "norm 1, validation 4"))
+    assert all(word in first for word in ("[red]", "31", "17", "16 (9 to 24)", year, "norm 1, validation 4"))
     assert "lab-a" in second
     assert year not in second
     [_, told] = plain_missed(taken, str)["labs"]

@@ -22,7 +22,8 @@ def refused(unix: float, counter: int, reason: str) -> Merged:
 
 
 def taken(*merges: Merged, held: tuple[int, ...] = (), **heirs: str) -> dict[str, Taken]:
-    arrived = [(THEM, Version(1, counter)) for counter in held]
+    """held: versions that came here, at the second that is their counter."""
+    arrived = {(THEM, Version(1, counter)): float(counter) for counter in held}
     return taken_from(merges, arrived, {ME}, lambda author: heirs.get(author, author))
 
 
@@ -42,8 +43,8 @@ def test_what_was_skipped_says_why_whether_anything_was_merged_or_not() -> None:
     assert taken(refused(1.0, 3, "validation"), refused(2.0, 4, "norm")) == {
         THEM: Taken(0, (), {"validation": 1, "norm": 1})
     }
-    assert taken(took(1.0, 2), refused(2.0, 3, "validation"), took(3.0, 5), held=(2, 3, 5)) == {
-        THEM: Taken(2, (Gap(3, 4, 1.0, 3.0, 1, {3: "validation"}),), {"validation": 1})
+    assert taken(took(2.5, 2), refused(3.5, 3, "validation"), took(5.5, 5), held=(2, 3, 5)) == {
+        THEM: Taken(2, (Gap(3, 4, 2.0, 5.0, 1, {3: "validation"}),), {"validation": 1})
     }
     late = refused(2.0, 3, "too-few")
     assert taken(took(1.0, 2), late, took(3.0, 3), held=(2, 3)) == {THEM: Taken(2)}, "it was merged after all"
@@ -63,3 +64,9 @@ def test_a_lab_with_a_new_key_is_the_same_lab() -> None:
     merges = took(1.0, 7, author="former"), took(2.0, 9, life=2)
     assert taken(*merges, former=THEM) == {THEM: Taken(2, (Gap(8, 8, 1.0, 2.0),))}
     assert taken(*merges, former=ME).keys() == {THEM}
+
+
+def test_a_night_away_is_as_long_as_nothing_came() -> None:
+    """What lay here is merged in the morning, before anything newer is here."""
+    morning = took(100.0, 3), took(102.0, 9)
+    assert taken(took(2.0, 2), *morning, held=(2, 3)) == {THEM: Taken(3, (Gap(4, 8, 3.0, 102.0),))}
