@@ -59,9 +59,9 @@ def taken_from(
     """Author -> what became of its versions, by the merges of a lab in order.
 
     arrived: (author, version) -> unix seconds, of all that was ever held here; own: the ids that the lab had itself;
-    heir: the id that an author has now. A merge may come long after what it takes, as the first after a night away does:
-    a gap has the times when its ends came. A version that counts no further than the one merged before, of a lab that lost its disk or restored an old
-    copy, begins no gap: nobody here knows where its new count began.
+    heir: the id that an author has now. A merge may come long after what it takes, as the first after a night away
+    does: a gap has the times when its ends came. A version that counts no further than the one merged before, of a
+    lab that lost its disk or restored an old copy, begins no gap: nobody here knows where its new count began.
     """
     lines: dict[str, list[tuple[Version, float]]] = {}
     looked: dict[str, dict[Version, str]] = {}
