@@ -34,7 +34,8 @@ async def publish(context: Context, effect: effects.Publish) -> None:
     previous = context.machine.newest
     context.pending = Pending()
     await context.keep(keep_published, context, announcement, dict(context.metrics.get("own", {})))
-    log.info("published version %d%s", announcement.version.counter, " (final)" if announcement.final else "")
+    most = f", the last: waiting for the others' last ones, {context.machine.policy.linger:g} s at most"
+    log.info("published version %d%s", announcement.version.counter, most if announcement.final else "")
     context.tell(lambda now: context.machine.published(announcement, now))
     await context.keep(context.look_back)
     if previous is not None:

@@ -81,7 +81,9 @@ def _about_revoked(context: Context, inside: list[str]) -> dict[str, str]:
 def _verb(node: Node) -> str:
     """The machine's step, or what a step in progress is busy with."""
     step = str(node.context.machine.step)
-    return node.context.activity.verb if step in ("training", "merging", "publishing", "closing") else step
+    if step in ("training", "merging", "publishing", "closing"):
+        return node.context.activity.verb
+    return "waiting for the others" if step == "lingering" else step
 
 
 def _peer(node: Node, peer: str) -> dict[str, Any]:
