@@ -76,5 +76,9 @@ def _settled(machine: PeerMachine, message: AskMessage, sender: str) -> bool:
 
 def _addresses(machine: PeerMachine, sender: str) -> dict[str, tuple[str, ...]]:
     """Where I reached others: only addresses that answered me, so a rumour does not travel."""
-    drawn = ((peer, machine.contacts.of[peer]) for peer in machine.contacts.some(ADDRESSES_TOLD))
-    return {peer: contact.addresses[:1] for peer, contact in drawn if contact.works and peer != sender}
+    told, of = dict[str, tuple[str, ...]](), machine.contacts.of
+    for peer in machine.contacts.some(ADDRESSES_TOLD):
+        contact = of[peer]
+        if contact.works and peer != sender:
+            told[peer] = contact.addresses[:1]
+    return told

@@ -6,6 +6,7 @@ answers speak.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from zlib import crc32
 
 from braintorrent.protocol.messages import MAX_HOLDS
@@ -49,15 +50,17 @@ class Buckets:
         """Nothing of the author is held, any more or as before."""
         self._split[crc32(author.encode()) % self.count].pop(author, None)
 
-    def inside(self, bucket: Bucket) -> dict[str, Version]:
+    def inside(self, bucket: Bucket) -> Mapping[str, Version]:
         """What is held of authors in `bucket`, which may be of another peer's count; nothing if there is none such."""
         index, count = bucket
         if not 0 <= index < count:
             return {}
+        if self.count == count:  # as is most common, and told without a copy
+            return self._split[index]
         if self.count % count == 0:
             found: dict[str, Version] = {}
-            for near in self._split[index::count]:
-                found.update(near)
+            for part in self._split[index::count]:
+                found.update(part)
             return found
         near = self._split[index % self.count] if count % self.count == 0 else self.inside((0, 1))
         return {author: version for author, version in near.items() if in_bucket(author, bucket)}

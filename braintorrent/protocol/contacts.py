@@ -178,8 +178,9 @@ class Contacts:
 
     def _at(self, peer: str, when: float) -> None:
         self.of[peer].next_ask = when
-        if when < NEVER:
-            heappush(self._schedule, (when, peer))
+        if when == NEVER:
+            return
+        heappush(self._schedule, (when, peer))
         if len(self._schedule) > 64 + 4 * len(self.of):  # mostly void lines
             self._schedule = [(c.next_ask, p) for p, c in self.of.items() if c.next_ask < NEVER]
             heapify(self._schedule)
@@ -200,7 +201,7 @@ class Contacts:
         elif contact is not None and contact.idle:
             self._at(peer, now)
 
-    def due(self, now: float) -> Iterator[str]:
+    def due(self, now: float) -> list[str]:
         """Peers to ask now; each is marked as being asked."""
         fanout = self.policy.fanout
         if fanout is not None and now >= self.next_round:
@@ -210,12 +211,14 @@ class Contacts:
                 self._at(peer, now)
             if turn:  # else the round is held as soon as somebody can be asked
                 self.next_round = now + self.policy.ask_every * self.rng.uniform(0.9, 1.1)
+        found = []
         while self._schedule and self._schedule[0][0] <= now:
             when, peer = heappop(self._schedule)
             if self._valid(when, peer):
                 contact = self.of[peer]
                 contact.asking, contact.next_ask, contact.began = True, NEVER, now
-                yield peer
+                found.append(peer)
+        return found
 
     def _valid(self, when: float, peer: str) -> bool:
         contact = self.of.get(peer)
@@ -256,5 +259,6 @@ def drawn(names: list[str], rng: Random) -> Iterator[str]:
     for index in range(left):
         other = index + int(random() * left)
         left -= 1
-        names[index], names[other] = names[other], names[index]
-        yield names[index]
+        name, names[other] = names[other], names[index]
+        names[index] = name
+        yield name

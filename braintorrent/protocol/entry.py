@@ -63,12 +63,12 @@ class Entry:
         """Whether nothing of this life of the author is believed."""
         return incarnation in self.quarantined or len(self.quarantined) >= MAX_QUARANTINED
 
-    def recall(self, version: Version) -> Announcement | None:
-        """What was announced as this version, if it is remembered."""
+    def offer(self, version: Version) -> Offer | None:
+        """The offer of this version, if there is one."""
         for offer in self.offers:
             if offer.announcement.version == version:
-                return offer.announcement
-        return self.seen.get(version)
+                return offer
+        return None
 
     def remember(self, announcement: Announcement) -> None:
         """So that a second content for its version is noticed. What is offered is remembered as long as it is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from math import frexp
@@ -44,7 +44,7 @@ class Fetches:
         self._turn = False  # of who can only call, to have one kept: since the last, another fetch began
         self._soonest = NEVER  # when a source is next tried again; in the past: look it up
 
-    def start(self, now: float, *, everyone: bool = False) -> Iterator[Fetch]:
+    def start(self, now: float, *, everyone: bool = False) -> Iterable[Fetch]:
         """Begin what may begin: one fetch per author, `max_fetches` at once, `max_merge` models in hand.
 
         everyone: for the last merge, which takes the newest of all, however many.
@@ -52,10 +52,13 @@ class Fetches:
         kept = now < self._kept_until
         lines = self.policy.max_fetches - len(self.flying) - kept
         if not self.table.offered or lines <= 0 or now < self.paused_until:
-            return
+            return ()
         room = self._room(everyone) - kept
         allowed = self._allowed(room)
-        for author in self._by_lot(now, allowed) if allowed else ():
+        return self._start(self._by_lot(now, allowed), lines, room, now) if allowed else ()
+
+    def _start(self, authors: Iterator[str], lines: int, room: float, now: float) -> Iterator[Fetch]:
+        for author in authors:
             takes = author not in self.table.fresh
             choice = self._choice(author, now) if room > 0 or not takes else None
             if choice is None:
@@ -131,9 +134,9 @@ class Fetches:
 
     def _room(self, everyone: bool) -> float:
         """How many more models may be in hand for the next merge, or for the last, which takes everyone."""
-        fresh = self.table.fresh
-        in_hand = len(fresh) + sum(author not in fresh for author in self.flying)
-        return NEVER if everyone else self.policy.max_merge - in_hand
+        if everyone:
+            return NEVER
+        return self.policy.max_merge - len(self.table.fresh.keys() | self.flying.keys())
 
     def _allowed(self, room: float) -> Collection[str]:
         """Authors with offers that there is room for.
@@ -205,10 +208,11 @@ class Fetches:
         """When something held back may begin."""
         if now < self.paused_until:
             return self.paused_until
+        if not self.table.offered:
+            return NEVER
         if self._soonest <= now:
             self._soonest = min((a.until for a in self.avoid.values() if a.until > now), default=NEVER)
-        kept = self._kept_until if now < self._kept_until else NEVER
-        return min(self._soonest, kept) if self.table.offered else NEVER
+        return min(self._soonest, self._kept_until) if now < self._kept_until else self._soonest
 
     def coming(self, now: float, *, everyone: bool = False) -> bool:
         """Whether a fetch is in flight or could begin."""

@@ -5,11 +5,11 @@ May I stop looking for a model? Is everybody done with everybody? And when does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from braintorrent.protocol.contacts import NEVER, Contact
-from braintorrent.protocol.steps import Step
+from braintorrent.protocol.steps import AT_WORK, Step
 
 if TYPE_CHECKING:
     from braintorrent.protocol.machine import PeerMachine
@@ -39,13 +39,15 @@ def _patience_ends(machine: PeerMachine) -> float:
 
 def may_fetch(machine: PeerMachine, now: float) -> bool:
     """Whether fetches may begin: one that stops looking for a model waits for what is under way, and no more."""
-    late = machine.step is Step.SEEKING and now >= machine.deadline
+    late = now >= machine.deadline and machine.step is Step.SEEKING
     return not (late or machine.stopping or machine.step is Step.LEFT)
 
 
 def own_deadline(machine: PeerMachine) -> float:
     """When the work lane looks again, though nothing happens."""
     now, deadline = machine.now, machine.deadline
+    if machine.step in AT_WORK:
+        return deadline
     if machine.step is Step.READY:
         return machine.wake if machine.wake > now else deadline
     if machine.step is Step.SEEKING and now >= deadline:
@@ -70,18 +72,18 @@ def all_settled(machine: PeerMachine, now: float) -> bool:
 
 def handed_over(machine: PeerMachine, now: float) -> bool:
     """Whether a peer that is stopped may go: another holds its newest version, or nobody is here who could take it."""
-    silent = (contact.failures >= GIVEN_UP and not contact.calls_only for contact in _present(machine, now))
-    return held_elsewhere(machine, now) or all(silent)
+    contacts = machine.contacts
+    answering = (c for c in contacts.of.values() if c.failures < GIVEN_UP or c.calls_only)
+    return held_elsewhere(machine, now) or not any(contacts.is_present(contact, now) for contact in answering)
 
 
 def held_elsewhere(machine: PeerMachine, now: float) -> bool:
     """Whether somebody present is known to hold the newest version."""
-    newest = machine.newest
-    return newest is not None and any(contact.holds >= newest.version for contact in _present(machine, now))
-
-
-def _present(machine: PeerMachine, now: float) -> Iterator[Contact]:
-    return (machine.contacts.of[peer] for peer in machine.contacts.present(now))
+    newest, contacts = machine.newest, machine.contacts
+    if newest is None:
+        return False
+    holders = (contact for contact in contacts.of.values() if contact.holds >= newest.version)
+    return any(contacts.is_present(contact, now) for contact in holders)
 
 
 def _settled(machine: PeerMachine, peer: str, contact: Contact, now: float) -> bool:

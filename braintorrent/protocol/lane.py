@@ -14,7 +14,7 @@ from braintorrent.protocol import effects as want
 from braintorrent.protocol.contacts import NEVER
 from braintorrent.protocol.judging import all_settled, handed_over, held_elsewhere, sought
 from braintorrent.protocol.messages import Announcement
-from braintorrent.protocol.steps import Step
+from braintorrent.protocol.steps import AT_WORK, Step
 from braintorrent.protocol.version import Version
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 def go_on(machine: PeerMachine, now: float) -> None:
     """Whatever the present step was waiting for may be there."""
+    if machine.step in AT_WORK:
+        return
     if machine.step is Step.SEEKING and sought(machine, now):
         _begin(machine, now)
     elif machine.step is Step.READY and now >= machine.wake:

@@ -23,6 +23,7 @@ class Step(StrEnum):
     LEFT = "left"
 
 
+AT_WORK = frozenset({Step.MERGING, Step.TRAINING, Step.CLOSING})  # most of the time: only its end leads on from there
 PHASE = {Step.SEEKING: "seeking", Step.LINGERING: "final", Step.CLOSING: "final",
          Step.LEAVING: "leaving", Step.LEFT: "leaving"}  # fmt: skip
 

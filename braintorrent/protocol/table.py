@@ -80,26 +80,35 @@ class Table:
     def note(self, announcement: Announcement, source: str) -> Equivocation | None:
         """`source` offers this version. Equivocation if it contradicts what was seen of the same version."""
         author, version = announcement.author, announcement.version
-        entry = self.entries.get(author) or self.entry(author)
+        entry = self.entries.get(author)
+        if entry is None and version > NOTHING:  # as most often: there is nothing that could speak against it
+            self.entries[author] = Entry((Offer(announcement, (source,)),))
+            self.buckets.know(len(self.entries))
+            self._offered_by(source, author)
+            return None
+        entry = entry or self.entry(author)
         if entry.quarantined and entry.spoiled(version.incarnation):
             return None
-        before = entry.recall(version)
+        offer = entry.offer(version)
+        before = entry.seen.get(version) if offer is None else offer.announcement
         if before is not None and before.content != announcement.content:
             return Equivocation(before, announcement, self.quarantine(author, version.incarnation))
         if not entry.lacks(version):
             if before is None:
                 entry.remember(announcement)
             return None
+        if offer is None:
+            add_offer(Offer(announcement, (source,)), entry)
+        else:
+            add_source(offer, source)
+        self._offered_by(source, author)
+        return None
+
+    def _offered_by(self, source: str, author: str) -> None:
+        self.offered[author] = None
         if source == author:
             self.said.pop(author, None)
             self.said[author] = None
-        for offer in entry.offers:
-            if offer.announcement.version == version:
-                add_source(offer, source)
-                return None
-        add_offer(Offer(announcement, (source,)), entry)
-        self.offered[author] = None
-        return None
 
     def hold(self, announcement: Announcement) -> Announcement | None:
         """The bytes are verified on this disk. Returns the announcement whose bytes are now of no use, if any."""

@@ -107,7 +107,7 @@ class StandIn:
         """Distances are Euclidean."""
         if not models:
             return Measured()
-        centre = mean([(model, 1.0) for model in models.values()])
+        centre = [sum(column) / len(models) for column in zip(*models.values(), strict=True)]
         away = [dist(model, self.optimum) for model in models.values()]
         apart = [dist(model, centre) for model in models.values()]
         return Measured(sum(away) / len(away), max(away), sum(apart) / len(apart))

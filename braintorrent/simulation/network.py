@@ -182,15 +182,20 @@ class Exchange:
         self, here: Line, there: Line, size: float, delay: float, then: Callable[..., None], *args: Any
     ) -> Flow | None:
         """Whatever is large flows, and takes as long as others leave it."""
-        clock, rate = self.network.clock, min(here.up.rate, there.down.rate)
-        if size < LARGE or rate == NEVER:
-            here.sent += size
-            arrives = clock.now + delay + size / rate
-            if arrives > self.late:
-                self._lost()
-            else:
-                clock.at(arrives, then, *args)
-            return None
+        rate = min(here.up.rate, there.down.rate)
+        if size >= LARGE and rate < NEVER:
+            return self._flow(here, there, size, delay, then, *args)
+        here.sent += size
+        clock = self.network.clock
+        arrives = clock.now + delay + size / rate
+        if arrives > self.late:
+            self._lost()
+        else:
+            clock.at(arrives, then, *args)
+        return None
+
+    def _flow(self, here: Line, there: Line, size: float, delay: float, then: Callable[..., None], *args: Any) -> Flow:
+        clock = self.network.clock
 
         def through() -> None:
             here.sent += size
