@@ -51,14 +51,15 @@ def list_cases(data: Path, split: Path | None, options: Options) -> dict[str, li
 
 def load_cases(entries: Iterable[Entry], options: Options) -> list[Case]:
     """Every case, or a DataError in one line naming the case by its place in the listing."""
-    return [_load(entry, options) for entry in entries]
+    common = Compose(instantiate(common_form(options, ["image", "label"])))  # once: MONAI searches itself each time
+    return [_load(entry, options, common) for entry in entries]
 
 
-def _load(entry: Entry, options: Options) -> Case:
+def _load(entry: Entry, options: Options, common: Compose) -> Case:
     with tracking(True):  # orientation and spacing need the affine
         case = {key: read(getattr(entry, key), key, entry.where) for key in ("image", "label")}
         _check(case["image"], case["label"], entry.where, options)
-        case = Compose(instantiate(common_form(options, ["image", "label"])))(case)
+        case = common(case)
     spacing = tuple(case["image"].pixdim.tolist())
     image = case["image"].as_tensor().to(torch.float32).contiguous()
     label = case["label"].as_tensor().to(torch.uint8).contiguous()
