@@ -34,6 +34,7 @@ from braintorrent.storage import file_digest
 from braintorrent.weights import Schema, Weights
 
 if TYPE_CHECKING:
+    from braintorrent.learning.inference import Network
     from braintorrent.learning.learner import TorchLearner
 
 EVERYWHERE = "all labs"
@@ -75,11 +76,11 @@ def compare(
             raise
 
 
-def predict(folder: Path, model: Path, part: str, cases: int) -> tuple[TorchLearner, list[Prediction]]:
-    """A model, and its first so many cases of a lab with images, truth and output for figures."""
-    learner = _open(folder)
-    learner.load(read_weights(model, learner.schema))
-    return learner, learner.predict(part, arrays=True)[:cases]
+def predict(folder: Path, model: Path, part: str, cases: int) -> tuple[str, list[Prediction]]:
+    """The metric that is better when larger, and a model's first so many cases of a lab with arrays for figures."""
+    network = _network(folder)
+    network.load(read_weights(model, network.schema))
+    return network.task.score, network.task.evaluate(network.module, part, arrays=True)[:cases]
 
 
 def _train_all(
@@ -152,7 +153,7 @@ def fedavg(learners: Sequence[Learner], rounds: int) -> Weights:
 
 def _aggregate(folders: Sequence[Path], models: Sequence[Path], out: Path) -> None:
     samples = [counts(_data(folder))["training"] for folder in folders]
-    _save(aggregate(samples, models, _open(folders[0]).schema), out)
+    _save(aggregate(samples, models, _network(folders[0]).schema), out)
 
 
 def aggregate(samples: Sequence[int], models: Sequence[Path], schema: Schema) -> Weights:
@@ -168,16 +169,16 @@ def aggregate(samples: Sequence[int], models: Sequence[Path], schema: Schema) ->
 
 
 def _predictions(folder: Path, models: Mapping[str, Path], part: str) -> dict[str, list[Prediction]]:
-    learner, found = _open(folder), {}
+    network, found = _network(folder), {}
     for name, path in models.items():
-        learner.load(read_weights(path, learner.schema))
-        found[name] = learner.predict(part)
+        network.load(read_weights(path, network.schema))
+        found[name] = network.task.evaluate(network.module, part)
     return found
 
 
 def _scores(folder: Path, models: Mapping[str, Mapping[str, list[Prediction]]]) -> dict[str, dict[str, float]]:
     """Model -> test lab, and EVERYWHERE -> score: some, like AUC, belong to a set of cases and not to one."""
-    task = _open(folder).task
+    task = _network(folder).task
     found = {}
     for model, labs in models.items():
         sets = {**labs, EVERYWHERE: [prediction for predictions in labs.values() for prediction in predictions]}
@@ -190,6 +191,14 @@ def _open(folder: Path, data: Path | None = None) -> TorchLearner:
     federation, peer = load_federation(federation_path(folder)), load_peer(folder)
     changes = {"threads": 1} | ({"data": str(data.resolve())} if data else {})
     return open_learner(federation, peer.model_copy(update=changes), folder, Method())  # type: ignore[return-value]
+
+
+def _network(folder: Path) -> Network:
+    """For models that are applied only: the training cases, which cost more to read than to segment, stay unread."""
+    from braintorrent.learning.inference import open_network
+
+    peer = load_peer(folder).model_copy(update={"threads": 1})
+    return open_network(load_federation(federation_path(folder)), peer, folder)
 
 
 def _data(folder: Path) -> Path:

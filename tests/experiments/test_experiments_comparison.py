@@ -113,8 +113,8 @@ def check_report(scores: report.Scores, path: Path, lab: Lab, folder: Path) -> N
     assert "at home" in shown
     assert f"{built['mean']['pooled']:.3f}" in shown
 
-    learner, predictions = predict(lab.folder, path, "test", 3)
-    assert learner.score == "dice"
+    score, predictions = predict(lab.folder, path, "test", 3)
+    assert score == "dice"
     assert predictions[0].metrics["dice"] == pytest.approx(scores["own"]["lab-a"]["lab-a"])
     curves = {"lab-a": [(1.0, 0.2), (2.0, 0.3)], "lab-b": []}
     report.draw(folder / "report.png", curves, predictions, anatomy.LABELS)
@@ -169,15 +169,15 @@ def test_a_score_of_a_set_is_taken_over_all_labs_at_once(classifying: list[Lab],
     assert scores["local"] == scores["own"]
     found = []
     for lab in classifying:
-        learner, predictions = predict(lab.folder, own["lab-a"], "validation", 12)
+        score, predictions = predict(lab.folder, own["lab-a"], "validation", 12)
         found += [(int(p.truth[1]), float(p.output[1])) for p in predictions]
-    ill, well = ([score for truth, score in found if truth == kind] for kind in (1, 0))
+    ill, well = ([value for truth, value in found if truth == kind] for kind in (1, 0))
     auc = np.mean([(a > b) + (a == b) / 2 for a in ill for b in well])  # the chance that one ranks above another
     assert scores["own"]["lab-a"][EVERYWHERE] == pytest.approx(auc)
     assert set(scores["own"]["lab-a"]) == {"lab-a", EVERYWHERE}  # where there is one class only there is no AUC
 
     peers = [report.PeerResult(lab.name, "x" * 52, 16, 0, 1, 1, 0, 0, 0) for lab in classifying]
-    built = [report.build("d", seed, peers, scores, {}, learner.score, "validation") for seed in (0, 1)]
+    built = [report.build("d", seed, peers, scores, {}, score, "validation") for seed in (0, 1)]
     assert built[0]["mean"]["own"] == pytest.approx(np.mean([scores["own"][name][EVERYWHERE] for name in own]))
     assert built[0]["auc"]["own"].keys() == own.keys()
     built[1]["mean"] = {row: value + 0.01 for row, value in built[1]["mean"].items()}
