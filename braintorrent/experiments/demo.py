@@ -62,7 +62,7 @@ class Demo:
                 lay_out(self.data, root, plan)
         folders = [root / name for name in plan.names]
         introduce(folders)
-        for folder in folders:
+        for folder in folders if self.data is not None else ():  # reading all scans takes a while; its own are right
             OpenLab.open(folder).state.close()
         return folders
 
@@ -101,10 +101,10 @@ class Demo:
             scores = compare(labs, finals, self.out / "baselines", progress, part)
         source = str(self.data) if self.data else "MNI152, deformed"
         with self.timed("figure"):
-            learner, shown = predict(folders[0], finals["braintorrent"][folders[0].name], part, SHOWN)
+            score, shown = predict(folders[0], finals["braintorrent"][folders[0].name], part, SHOWN)
             labels = load_federation(folders[0].parent / "federation.toml").task["labels"]
-            report.draw(self.out / "report.png", _curves(folders, learner.score), shown, labels, learner.score)
-        found = report.build(source, self.seed, results, scores, self.seconds, learner.score, part)
+            report.draw(self.out / "report.png", _curves(folders, score), shown, labels, score)
+        found = report.build(source, self.seed, results, scores, self.seconds, score, part)
         report.write(found, self.out / "report.json")
         return found
 
