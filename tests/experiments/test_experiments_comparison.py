@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from io import StringIO
 from pathlib import Path
 
@@ -96,6 +97,16 @@ def test_rows_are_what_they_say(labs: list[Lab], tmp_path: Path) -> None:
     assert {int(value) for name, value in served.items() if name.endswith("num_batches_tracked")} == {2 * 2}
 
     check_report(scores, own["lab-a"], labs[0], tmp_path)
+
+
+def test_who_only_applies_a_model_reads_no_training_case(labs: list[Lab], tmp_path: Path) -> None:
+    lab = labs[0]
+    path = model(lab.folder, tmp_path / "model.safetensors", 1)
+    shutil.copy(federation_path(lab.folder), tmp_path)
+    shutil.copytree(lab.folder / load_peer(lab.folder).data, tmp_path / "lab-a" / "data")
+    (tmp_path / "lab-a" / "peer.toml").write_text('name = "lab-a"\ndata = "data"\n')
+    (tmp_path / "lab-a" / "data" / "imagesTr" / "training_0.nii.gz").write_bytes(b"")
+    assert predict(tmp_path / "lab-a", path, "test", 3)[1]
 
 
 def check_report(scores: report.Scores, path: Path, lab: Lab, folder: Path) -> None:

@@ -141,6 +141,16 @@ def test_each_case_is_seen_once_per_epoch(options: dict[str, Any], folder: Path)
         assert {image.sum().item() for image in task.batch(0, step)["image"]} == whole
 
 
+@pytest.mark.parametrize(
+    ("changes", "fused"), [({}, True), ({"optimiser_args": {"foreach": True}}, None), ({"optimiser": "Adadelta"}, None)]
+)
+def test_an_optimiser_is_fused_where_it_can_be_and_nobody_chose(
+    options: dict[str, Any], folder: Path, changes: dict[str, Any], fused: bool | None
+) -> None:
+    task = open_task(options | changes, folder)
+    assert task.optimiser(task.network(0).parameters()).defaults.get("fused") is fused
+
+
 def test_dice_is_monais(options: dict[str, Any], folder: Path) -> None:
     task = open_task(options, folder)
     model = task.network(3)
