@@ -1,8 +1,11 @@
 """What holds for all tests."""
 
+import gc
 import signal
 
 import pytest
+
+gc.disable()  # until all tests are collected: they import torch and MONAI, of which nothing is garbage
 
 # Where tests run in the background, or under nohup, these are ignored, and every process they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -22,3 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {path: 2 / 3 * number / len(long) for number, path in enumerate(long)}
     place |= {path: number / len(rest) for number, path in enumerate(rest)}
     items.sort(key=lambda item: place[item.path])
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
