@@ -2,16 +2,26 @@
 
 import gc
 import signal
+from collections.abc import Generator
 
 import pytest
-
-gc.disable()  # until all tests are collected: they import torch and MONAI, of which nothing is garbage
 
 # Where tests run in the background, or under nohup, these are ignored, and every process they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 LONG = ("attacks", "end_to_end", "experiments")  # folders whose files take longest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import all tests, torch and MONAI with them, and look for no garbage meanwhile, nor ever in what they brought."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,8 +35,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {path: 2 / 3 * number / len(long) for number, path in enumerate(long)}
     place |= {path: number / len(rest) for number, path in enumerate(rest)}
     items.sort(key=lambda item: place[item.path])
-
-
-def pytest_collection_finish() -> None:
-    gc.freeze()
-    gc.enable()

@@ -49,8 +49,9 @@ async def test_bundles_that_differ_in_one_byte_are_named_on_both_sides(federate)
         make_scans(folder / "scans", seed=0)
     config = labs.folders["lab-b"] / "bundle" / "configs" / "train.json"
     config.write_bytes(config.read_bytes() + b"\n")
-    async with Node(Lab.open(labs.folders["lab-a"])), Node(Lab.open(labs.folders["lab-b"])):  # the test above has MONAI
-        await asyncio.to_thread(told_apart, labs)  # in three processes more
+    # In this process, which has MONAI already; the test above has three of them.
+    async with Node(Lab.open(labs.folders["lab-a"])), Node(Lab.open(labs.folders["lab-b"])):
+        await asyncio.to_thread(told_apart, labs)
 
 
 def told_apart(labs) -> None:
