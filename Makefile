@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # One thread each and no spinning: several torch processes share few cores in the tests.
 export OMP_WAIT_POLICY := passive
+# Hundreds of processes of the same code, which are compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 TEST_ENV := OMP_NUM_THREADS=1
 
 .PHONY: setup demo test lint bench soak poisoned paper scenarios clean
@@ -18,8 +20,9 @@ demo: setup
 	$(BIN)/braintorrent demo --out out/demo
 
 # Two at a time: most tests wait for processes and clocks. In the order of tests/conftest.py.
+# Without the public's certificates: aiohttp reads them in every process, and no test asks the public anything.
 test: setup
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(TEST_ENV) SSL_CERT_FILE=/dev/null $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

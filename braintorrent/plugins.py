@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import gc
 import importlib
 import re
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +18,9 @@ from braintorrent.errors import ConfigError
 
 KINDS = ("methods", "tasks")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+# Python, as it ends, looks through everything that is left for garbage: two seconds of MONAI, which the system frees.
+atexit.register(gc.freeze)
 
 
 def names(kind: str) -> list[str]:
@@ -29,8 +36,21 @@ def load(kind: str, name: str) -> ModuleType | Any:
         raise ValueError(f"no plug-in kind {kind!r}")
     if _NAME.fullmatch(name):
         module = f"braintorrent.{kind}.{name}"
-        if find_spec(module) is not None:
-            return importlib.import_module(module)
-        for entry in entry_points(group=f"braintorrent.{kind}", name=name):
-            return entry.load()
+        with _no_collecting():
+            if find_spec(module) is not None:
+                return importlib.import_module(module)
+            for entry in entry_points(group=f"braintorrent.{kind}", name=name):
+                return entry.load()
     raise ConfigError(f"no plug-in {name!r} in {kind}; there are: {', '.join(names(kind))}")
+
+
+@contextlib.contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Importing MONAI makes a million objects and no garbage; looking for garbage all the while takes a fifth of it."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

@@ -1,6 +1,8 @@
 """What holds for all tests."""
 
+import gc
 import signal
+from collections.abc import Generator
 
 import pytest
 
@@ -9,6 +11,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 LONG = ("attacks", "end_to_end", "experiments")  # folders whose files take longest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import all tests, torch and MONAI with them, and look for no garbage meanwhile, nor ever in what they brought."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -63,6 +63,7 @@ def cut_certificate(body: bytes) -> tuple[bytes, bytes]:
     return body[:end], body[end:]
 
 
+@lru_cache(maxsize=512)  # a caller shows one and the same with every request
 def certified(der: bytes) -> str:
     """The peer id a DER certificate stands for; BadMessage unless it is exactly what that peer's key makes."""
     # All certificates have one layout, so hostile bytes are compared with what they must be, never parsed.

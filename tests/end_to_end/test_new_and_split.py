@@ -34,9 +34,14 @@ def scans(tmp_path: Path) -> Path:
     return tmp_path / "scans"
 
 
+def typed(*arguments: object) -> str:
+    """What it says in this process: one of its own imports torch for longer than it works."""
+    return CliRunner().invoke(braintorrent, [str(word) for word in arguments], catch_exceptions=False).stdout
+
+
 def test_split_and_launch(cli: Cli, scans: Path, tmp_path: Path) -> None:
     root = tmp_path / "labs"
-    shown = json.loads(cli("split", scans, "--labs", 2, "--by", "label", "--versions", 1, "-o", root, "--json").stdout)
+    shown = json.loads(typed("split", scans, "--labs", 2, "--by", "label", "--versions", 1, "-o", root, "--json"))
     assert [lab["name"] for lab in shown["labs"]] == ["lab-a", "lab-b"]
     assert all((lab["training"], lab["validation"], lab["test"]) == (2, 1, 1) for lab in shown["labs"])
     assert shown["labs"][0]["labels"]["label-1"] < shown["labs"][1]["labels"]["label-1"]
@@ -62,16 +67,15 @@ def test_split_and_launch(cli: Cli, scans: Path, tmp_path: Path) -> None:
 
 
 def test_new_says_what_it_chose_and_what_comes_next(cli: Cli, scans: Path, tmp_path: Path) -> None:
-    def new(*arguments: str | Path) -> str:  # here: the command line imports torch for longer than it works
-        return CliRunner().invoke(braintorrent, ["new", *map(str, arguments)], catch_exceptions=False).stdout
-
     folder = tmp_path / "lab-a"
-    shown = new(folder, "--from", scans, "--name", "lab-a")
+    shown = typed("new", folder, "--from", scans, "--name", "lab-a")
     assert "task.patch" in shown
     for verb in ("check", "run", "invite", "join"):
         assert f"braintorrent {verb}" in shown
     federation = load_federation(folder / "federation.toml")
-    joined = json.loads(new(tmp_path / "lab-b", "--from", scans, "--federation", folder / "federation.toml", "--json"))
+    joined = json.loads(
+        typed("new", tmp_path / "lab-b", "--from", scans, "--federation", folder / "federation.toml", "--json")
+    )
     assert joined["choices"] == []
     assert joined["listen"] == "0.0.0.0:47101"
     assert load_federation(tmp_path / "lab-b" / "federation.toml") == federation

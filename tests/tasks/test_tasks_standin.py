@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +92,12 @@ def test_a_large_model_costs_its_own_memory() -> None:
 def test_a_wrong_option_is_named() -> None:
     with pytest.raises(ConfigError, match=r"^federation.toml: task: sise: unknown key"):
         open_learner(sise=3)
+
+
+@pytest.mark.parametrize("name", ["standin", "nonesuch"])
+def test_after_a_plugin_was_loaded_or_not_garbage_is_collected_as_before(name: str) -> None:
+    for collects, switch in ((False, gc.disable), (True, gc.enable)):
+        switch()
+        with suppress(ConfigError):
+            plugins.load("tasks", name)
+        assert gc.isenabled() == collects

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +118,9 @@ class Scene:
         """The victim's key; only its public half is used."""
         return Identity.load(StatePaths(self.victim).key)
 
-    @property
+    @cached_property
     def address(self) -> tuple[str, int]:
-        """Where the victim listens."""
+        """Where the victim listens; the same as long as it runs."""
         host, port = self.status()["listen"].rsplit(":", 1)
         return host, int(port)
 
