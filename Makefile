@@ -20,9 +20,8 @@ demo: setup
 	$(BIN)/braintorrent demo --out out/demo
 
 # Two at a time: most tests wait for processes and clocks. In the order of tests/conftest.py.
-# Without the public's certificates: aiohttp reads them in every process, and no test asks the public anything.
 test: setup
-	$(TEST_ENV) SSL_CERT_FILE=/dev/null $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .
