@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # One thread each and no spinning: several torch processes share few cores in the tests.
 export OMP_WAIT_POLICY := passive
+# Large pages for all, as for `braintorrent run`.
+export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 # Hundreds of processes of the same code, which are compiled once.
 unexport PYTHONDONTWRITEBYTECODE
 TEST_ENV := OMP_NUM_THREADS=1

@@ -1,5 +1,5 @@
 """`python -m braintorrent`."""
 
-from braintorrent.cli import main
+from braintorrent.cli import start
 
-main()
+start()

@@ -38,6 +38,7 @@ VERBS = {
     "demo": "demo",
     "simulate": "simulating",
 }
+COMPUTES = {"run", "launch", "demo", "evaluate", "predict", "simulate"}
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -96,8 +97,17 @@ def cli() -> None:
     """
 
 
+def start() -> None:
+    """Entry point of a process that is `braintorrent` and nothing else."""
+    if sys.argv[1:2] and sys.argv[1] in COMPUTES:
+        from braintorrent.cli._pages import MALLOC, SMALL_OBJECTS, with_large_pages
+
+        with_large_pages(MALLOC, *([SMALL_OBJECTS] if sys.argv[1] == "simulate" else []))
+    main()
+
+
 def main(command: click.Command = cli) -> None:
-    """Entry point. What is wrong is one line on stderr; a lab's own fault or a wrong command has exit code 2."""
+    """Run a command line. What is wrong is one line on stderr; a lab's own fault or a wrong command has exit code 2."""
     try:
         command(standalone_mode=False)
     except click.exceptions.Abort:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from braintorrent import cli
+from braintorrent.cli._pages import MALLOC, SMALL_OBJECTS, with_large_pages
 
 if TYPE_CHECKING:
     from braintorrent.simulation.scenario import Scenario
@@ -80,6 +81,8 @@ def simulate(
 
 def main(build: Callable[..., Scenario]) -> None:
     """The command line of a script: `build(peers)` says what happens, the script's docstring what that teaches."""
+    if build.__module__ == "__main__":
+        with_large_pages(MALLOC, SMALL_OBJECTS)
     cli.main(_command(build))
 
 

@@ -25,7 +25,7 @@ from braintorrent.weights.schema import DTYPES
 
 SCRATCH_BYTES = 8 << 20  # of one thread, for all blocks together
 THREADS = 2  # numpy and pread release the interpreter; more would only share one memory bus
-ROW_BYTES = (4 << 10, 128 << 10)  # of one block: shorter pay for the interpreter, longer fall out of a core's own cache
+ROW_BYTES = (4 << 10, 512 << 10)  # of one block: shorter ones wait for the interpreter, longer ones fall out of cache
 
 
 class Suspect(Exception):
