@@ -29,7 +29,7 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str | None
     "--by", type=click.Choice(["even", "size", "label"]), default="even", show_default=True,
     help="How --data is split, as in `braintorrent split`.",
 )  # fmt: skip
-@click.option("--versions", type=click.IntRange(1), help="Versions each lab trains (default: 32; --data: by its task).")
+@click.option("--versions", type=click.IntRange(1), help="Versions each lab trains (default: 24; --data: by its task).")
 @click.option(
     "--out", type=click.Path(path_type=Path), default="out/demo", show_default=True, help="Where everything is written."
 )

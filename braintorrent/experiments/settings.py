@@ -6,7 +6,7 @@ from typing import Any
 
 from braintorrent.experiments.anatomy import LABELS
 
-BRAIN_VERSIONS = 32  # of each lab
+BRAIN_VERSIONS = 24  # of each lab
 
 
 def brain_task() -> dict[str, Any]:
