@@ -1,0 +1,36 @@
+"""A process that computes begins anew, once and as the same one, with what the C library is told before Python."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from braintorrent.cli._pages import MALLOC, SMALL_OBJECTS
+
+SETTINGS = MALLOC | SMALL_OBJECTS
+CODE = """
+from pathlib import Path
+from braintorrent.cli._pages import MALLOC, SMALL_OBJECTS, with_large_pages
+print("begins", flush=True)
+with_large_pages(MALLOC, SMALL_OBJECTS)
+print(Path("/proc/self/environ").read_bytes().replace(b"\\0", b"\\n").decode())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's tunables")
+@pytest.mark.parametrize(
+    ("given", "begins"),
+    [({}, 2), ({"PYTHONMALLOC": "pymalloc"}, 2), ({"GLIBC_TUNABLES": "glibc.malloc.check=0"}, 2), (SETTINGS, 1)],
+    ids=["nothing", "one", "another", "all"],
+)
+def test_it_begins_with_them_and_what_a_person_chose_stays(given, begins):
+    inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, "it"], stdout=subprocess.PIPE, text=True, env=inherited | given
+    )
+    lines = process.communicate(timeout=30)[0].splitlines()
+    assert (process.returncode, lines.count("begins")) == (0, begins)
+    assert {f"{name}={value}" for name, value in (SETTINGS | given).items()} <= set(lines)
