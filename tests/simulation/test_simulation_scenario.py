@@ -27,5 +27,9 @@ def test_nothing_befalls_labs_that_are_not_there(told):
         Scenario("story", "", 12, 60.0, **told)
 
 
+def test_who_is_killed_may_return_at_once():
+    assert Happening(3.0, "kill", (0,), until=3.0).until == 3.0
+
+
 def test_a_story_for_more_labs_goes_on_with_those_there_are():
     assert Scenario("story", "", 12, 60.0, happenings=(Happening(3.0, "kill", (11, 12)),)).peers == 12
