@@ -21,9 +21,9 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/braintorrent demo --out out/demo
 
-# Two at a time: most tests wait for processes and clocks. In the order of tests/conftest.py.
+# Three at a time on two cores: most tests wait for processes and clocks. In the order of tests/conftest.py.
 test: setup
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(TEST_ENV) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

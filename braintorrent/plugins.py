@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
 import importlib
@@ -18,9 +17,6 @@ from braintorrent.errors import ConfigError
 
 KINDS = ("methods", "tasks")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-
-# Python, as it ends, looks through everything that is left for garbage: two seconds of MONAI, which the system frees.
-atexit.register(gc.freeze)
 
 
 def names(kind: str) -> list[str]:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 SMALL_OBJECTS = {"PYTHONMALLOC": "malloc"}  # Python's too, which else lie in pieces of a MiB of its own
+
+
+BEGAN = "BRAINTORRENT_BEGAN"  # the process that has tried: whatever cleans its environment, it tries once
 
 
 def with_large_pages(*settings: dict[str, str]) -> None:
@@ -21,6 +25,9 @@ def with_large_pages(*settings: dict[str, str]) -> None:
         began = {each.partition(b"=")[0] for each in Path("/proc/self/environ").read_bytes().split(b"\0")}
     except OSError:  # not Linux
         return
-    if not {os.fsencode(name) for name in wanted} <= began:
-        os.environ.update({name: os.environ.get(name, value) for name, value in wanted.items()})
+    if {os.fsencode(name) for name in wanted} <= began or os.environ.get(BEGAN) == str(os.getpid()):
+        return
+    os.environ.update({name: os.environ.get(name, value) for name, value in wanted.items()})
+    os.environ[BEGAN] = str(os.getpid())
+    with suppress(OSError):  # where nothing may be executed, it goes on as it is
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -81,8 +81,10 @@ def simulate(
 
 def main(build: Callable[..., Scenario]) -> None:
     """The command line of a script: `build(peers)` says what happens, the script's docstring what that teaches."""
-    if build.__module__ == "__main__":
-        with_large_pages(MALLOC, SMALL_OBJECTS)
+    script = Path(build.__code__.co_filename).resolve()
+    if script in (Path(word).resolve() for word in sys.orig_argv[1:]):  # it is what this process runs
+        real = any(word.startswith(("--real", "--data")) for word in sys.argv)  # labs have no other memory than users'
+        with_large_pages(MALLOC, *([] if real else [SMALL_OBJECTS]))
     cli.main(_command(build))
 
 

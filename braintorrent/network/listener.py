@@ -60,6 +60,7 @@ class Listener:
             caller = self.callers.admit(where[0], connection.close)
             if caller is None:
                 connection.close()
+                await asyncio.sleep(0)
                 continue
             task = asyncio.create_task(self._handshake(connection, caller))
             caller.drop = task.cancel

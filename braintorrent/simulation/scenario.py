@@ -121,9 +121,11 @@ class Happening:
         """ConfigError for what could never happen: it would be a run without it, which looks like any other."""
         if self.what not in get_args(What):
             raise ConfigError(f"no happening is called {self.what!r}; there are: {', '.join(get_args(What))}")
-        if self.until < self.at:  # at once it may
-            raise ConfigError(f"{self.what} at {self.at:g} s cannot end before, at {self.until:g} s")
-        if not isinstance(self.who, tuple) and not (isinstance(self.who, float) and 0 < self.who <= 1):
+        begun = self.at + self.over
+        if self.until < begun:  # at once it may
+            raise ConfigError(f"{self.what} until {begun:g} s cannot end before, at {self.until:g} s")
+        numbers = isinstance(self.who, tuple) and all(isinstance(one, int) and one >= 0 for one in self.who)
+        if not numbers and not (isinstance(self.who, float) and 0 < self.who <= 1):
             raise ConfigError(f"{self.what}: who is a share, up to 1.0, or labs by their numbers, as in (0, 3)")
 
 

@@ -10,7 +10,10 @@ from braintorrent.simulation.scenario import Attacker, Happening, Scenario
     ("values", "said"),
     [
         ({"what": "partiton"}, "no happening is called 'partiton'; there are: join, leave, kill, "),
-        ({"what": "kill", "until": 100.0}, "kill at 300 s cannot end before, at 100 s"),
+        ({"what": "kill", "until": 100.0}, "kill until 300 s cannot end before, at 100 s"),
+        ({"what": "kill", "until": 305.0, "over": 10.0}, "kill until 310 s cannot end before, at 305 s"),
+        ({"what": "pause", "who": (-1,)}, "pause: who is a share"),
+        ({"what": "pause", "who": (0.5,)}, "pause: who is a share"),
         ({"what": "pause", "who": 2.0}, "pause: who is a share, up to 1.0, or labs by their numbers, as in (0, 3)"),
         ({"what": "pause", "who": 0.0}, "pause: who is a share"),
         ({"what": "pause", "who": 3}, "pause: who is a share"),
