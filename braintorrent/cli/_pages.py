@@ -13,8 +13,6 @@ from pathlib import Path
 
 MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 SMALL_OBJECTS = {"PYTHONMALLOC": "malloc"}  # Python's too, which else lie in pieces of a MiB of its own
-
-
 BEGAN = "BRAINTORRENT_BEGAN"  # the process that has tried: whatever cleans its environment, it tries once
 
 

@@ -24,8 +24,7 @@ SHOWN = (
 LEGEND = (
     "versions lost: held by no lab, and superseded by none. intervals to 99: version intervals from a publish until "
     "99 % of the labs hold it or a model that merged it, the median of publishes in the second and third tenth of the "
-    "run. "
-    "distance to optimum: of the labs' models in the end, on average. –: not within the run."
+    "run. distance to optimum: of the labs' models in the end, on average. –: not within the run."
 )
 PEERS = click.option("--peers", type=click.IntRange(2, 100_000), help="How many labs (default: the script's own).")
 OUT = click.option(
