@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from braintorrent.cli._folder import folder_argument
+from braintorrent.errors import DataError
 
 if TYPE_CHECKING:
     from braintorrent.node.lab import Lab
@@ -37,12 +38,15 @@ def run(folder: Path, verbose: bool) -> None:
 
         return follow(folder)
     if (folder / "peer.toml").is_file():  # said before anything heavy is loaded; Lab.open says if it is not there
-        click.echo(f"federation: {federation_path(folder)}\npeer:       {folder / 'peer.toml'}")
+        click.echo(f"federation: {federation_path(folder)}\npeer:       {folder / 'peer.toml'}\nloading ...")
     from braintorrent.node.lab import Lab
     from braintorrent.node.leading import leading
     from braintorrent.node.logs import start_logging
 
-    lab = Lab.open(folder)
+    try:
+        lab = Lab.open(folder)
+    except DataError as error:  # the first that is wrong, and no file's name: patients are known by them
+        raise DataError(f"{error} (all that is wrong, by file: braintorrent check {folder})") from None
     click.echo(
         f"id:         {lab.me}\ntrusts:     {lab.roster.names or f'nobody yet: braintorrent invite NAME -C {folder}'}"
     )

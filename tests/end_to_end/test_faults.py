@@ -84,7 +84,9 @@ def save(path, array):
 def test_bad_data_is_one_line(federate, refused, scans, spoil, says):
     folder = lab(federate, BRAIN, data=str(scans))
     spoil(scans)
-    assert says in refused(folder)
+    line = refused(folder)
+    assert says in line
+    assert f"braintorrent check {folder}" in line, "which names the file"
 
 
 @pytest.mark.parametrize(
