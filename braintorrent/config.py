@@ -168,11 +168,18 @@ def validate(model: type[M], data: Any, where: str) -> M:
     try:
         return model.model_validate(data)
     except ValidationError:
-        raise ConfigError(faults(model, data, where)[0]) from None
+        found = _faults(model, data, where)
+        first, *others = found
+        also = f" (also wrong: {', '.join(others[:8])})" if others else ""
+        raise ConfigError(found[first] + also) from None
 
 
 def faults(model: type[BaseModel], data: Any, where: str) -> list[str]:
     """Everything that keeps `data` from being a `model`, one line for each key: place, key, what is allowed."""
+    return list(_faults(model, data, where).values())
+
+
+def _faults(model: type[BaseModel], data: Any, where: str) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         model.model_validate(data)
@@ -180,7 +187,7 @@ def faults(model: type[BaseModel], data: Any, where: str) -> list[str]:
         for fault in error.errors():
             key = ".".join(str(part) for part in fault["loc"] if not _ALTERNATIVE.match(str(part)))
             found.setdefault(key, f"{where}: {_in_words(model, key, dict(fault))}")
-    return list(found.values())
+    return found
 
 
 def _in_words(model: type[BaseModel], key: str, fault: dict[str, Any]) -> str:

@@ -111,6 +111,12 @@ def test_unknown_key_in_peer_toml_names_file_key_and_what_is_allowed(federate, r
     assert "listen," in line
 
 
+def test_all_wrong_keys_are_named_in_the_one_line(federate, refused):
+    line = refused(lab(federate, {"kind": "standin"}, disk_gib="much", stop={"versions": "two"}, listenn="127.0.0.1:0"))
+    assert "peer.toml: disk_gib: " in line
+    assert line.endswith("(also wrong: stop.versions, listenn)\n")
+
+
 def test_port_in_use_is_one_line(federate, refused):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
