@@ -168,18 +168,14 @@ def validate(model: type[M], data: Any, where: str) -> M:
     try:
         return model.model_validate(data)
     except ValidationError:
-        found = _faults(model, data, where)
+        found = faults(model, data, where)
         first, *others = found
         also = f" (also wrong: {', '.join(others[:8])})" if others else ""
         raise ConfigError(found[first] + also) from None
 
 
-def faults(model: type[BaseModel], data: Any, where: str) -> list[str]:
-    """Everything that keeps `data` from being a `model`, one line for each key: place, key, what is allowed."""
-    return list(_faults(model, data, where).values())
-
-
-def _faults(model: type[BaseModel], data: Any, where: str) -> dict[str, str]:
+def faults(model: type[BaseModel], data: Any, where: str) -> dict[str, str]:
+    """Everything that keeps `data` from being a `model`, by key, a line each: place, key, what is allowed."""
     found: dict[str, str] = {}
     try:
         model.model_validate(data)

@@ -79,7 +79,7 @@ def _read(group: Group, model: Any, path: Path) -> Any:
     except ConfigError as error:
         group.error("unreadable", str(error), do="correct the file; it is TOML")
         return None
-    for fault in faults(model, content, str(path)):
+    for fault in faults(model, content, str(path)).values():
         group.error("key", fault, do=f"correct {path.name}")
     try:
         return model.model_validate(content)
@@ -108,7 +108,7 @@ def _task(group: Group, federation: Federation, path: Path) -> Any:
         return None
     options = getattr(plugin, "Options", None)
     if isinstance(options, type) and issubclass(options, Section):
-        for fault in faults(options, federation.task, where):
+        for fault in faults(options, federation.task, where).values():
             group.error("key", fault, do="agree on it with the other labs")
     if len(group.findings) == before and hasattr(plugin, "open_task"):
         try:

@@ -13,7 +13,7 @@ from typing import Any
 import tomli_w
 
 from braintorrent import plugins
-from braintorrent.config import Federation, Section, faults, validate
+from braintorrent.config import Federation, Section, validate
 from braintorrent.errors import ConfigError
 from braintorrent.network.wire import clean
 
@@ -54,8 +54,7 @@ def _task(task: dict[str, Any], where: str) -> None:
     plugin = plugins.load("tasks", str(kind))
     options = getattr(plugin, "Options", None)
     if isinstance(options, type) and issubclass(options, Section):
-        for fault in faults(options, task, where):
-            raise ConfigError(fault)
+        validate(options, task, where)
     vet(task, where)
 
 
