@@ -71,7 +71,11 @@ def _settled(machine: PeerMachine, message: AskMessage, sender: str) -> bool:
         return mine is None or (line is not None and line.held is not None and line.held.version >= mine.version)
     if mine is not None and lacks(sender, mine.version):
         return False
-    return not any(a in machine.roster and a != machine.me and lacks(a, v) for a, v in message.holds.items())
+    held = machine.table.buckets.inside(message.bucket)  # of most authors, the very same
+    return not any(
+        held.get(author) != version and author in machine.roster and author != machine.me and lacks(author, version)
+        for author, version in message.holds.items()
+    )
 
 
 def _addresses(machine: PeerMachine, sender: str) -> dict[str, tuple[str, ...]]:

@@ -93,14 +93,14 @@ class Table:
         before = entry.seen.get(version) if offer is None else offer.announcement
         if before is not None and before.content != announcement.content:
             return Equivocation(before, announcement, self.quarantine(author, version.incarnation))
-        if not entry.lacks(version):
+        if offer is not None:  # it is wanted, or it would be no offer any more
+            add_source(offer, source)
+        elif entry.lacks(version):
+            add_offer(Offer(announcement, (source,)), entry)
+        else:
             if before is None:
                 entry.remember(announcement)
             return None
-        if offer is None:
-            add_offer(Offer(announcement, (source,)), entry)
-        else:
-            add_source(offer, source)
         self._offered_by(source, author)
         return None
 
