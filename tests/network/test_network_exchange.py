@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 import time
 import tracemalloc
 
@@ -12,7 +13,7 @@ import psutil
 import pytest
 
 from braintorrent.errors import BusyError, ConfigError, Gone, Refused, StorageFull, Unreachable
-from braintorrent.network import limits
+from braintorrent.network import limits, streaming
 from braintorrent.protocol.messages import Announcement, AskMessage, TellMessage
 from braintorrent.protocol.version import Version
 from braintorrent.records import sign_announcement
@@ -40,6 +41,30 @@ async def test_hello_ask_and_a_blob(pair, sink):
         await client.fetch(b.id, address, b.put(content), len(content), sink)
         assert sink.data == content
         assert await client.fetch_small(b.id, address, b.put(b"record"), 100) == b"record"
+
+
+@pytest.mark.parametrize("nowait", [streaming.NOWAIT, None], ids=["where the system tells", "where it cannot"])
+async def test_a_blob_comes_from_memory_as_from_a_cold_disk(pair, sink, monkeypatch, nowait):
+    monkeypatch.setattr(streaming, "NOWAIT", nowait)
+    async with pair() as (_, b, client, address):
+        content = os.urandom(3 * limits.MIB + 17)
+        blob = b.put(content)
+        if sys.platform == "linux":
+            with (b.folder / blob).open("rb+") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), limits.MIB, limits.MIB, os.POSIX_FADV_DONTNEED)  # a block is cold
+        await client.fetch(b.id, address, blob, len(content), sink)
+        assert sink.data == content
+
+
+@pytest.mark.skipif(streaming.NOWAIT is None, reason="this system does not tell what it has in memory")
+def test_what_is_in_memory_is_known_without_waiting(tmp_path):
+    path, block = tmp_path / "blob", memoryview(bytearray(1000))
+    path.write_bytes(bytes(range(250)) * 5)
+    with path.open("rb") as file:
+        assert streaming.in_memory(file.fileno(), block, 1100) == 150
+        assert bytes(block[:150]) == bytes(range(100, 250))
+        assert streaming.in_memory(file.fileno(), block, 1250) == 0
 
 
 async def test_an_ask_is_answered_in_the_protocol_agreed_on_and_declined_in_another(pair):
@@ -318,6 +343,7 @@ async def test_a_stalled_fetch_ends_and_resumes(labs, sink, monkeypatch):
         return read(*arguments)
 
     monkeypatch.setattr(os, "preadv", hesitant)
+    monkeypatch.setattr(streaming, "NOWAIT", None)  # nothing is in memory
     monkeypatch.setattr(limits, "BYTES_PER_SECOND", 5 * limits.MIB)
     async with b.serve() as server, a.call() as client:
         with pytest.raises(Unreachable, match="in time"):
