@@ -25,7 +25,7 @@ from braintorrent.weights.schema import DTYPES
 
 SCRATCH_BYTES = 8 << 20  # of one thread, for all blocks together
 THREADS = 2  # numpy and pread release the interpreter; more would only share one memory bus
-ROW_BYTES = (4 << 10, 512 << 10)  # of one block: shorter ones wait for the interpreter, longer ones fall out of cache
+ROW_BYTES = (4 << 10, 768 << 10)  # of one block: shorter ones wait for the interpreter, longer ones fall out of cache
 
 
 class Suspect(Exception):
@@ -104,6 +104,7 @@ class Pass:
             return {}
         return {author: math.sqrt(sum(part[author] for part in parts)) for author in parts[0]}
 
+    @np.errstate(over="ignore", invalid="ignore")  # a hostile peer prints no warnings here
     def _share(self, first: int) -> dict[str, float]:
         schema = self.out.schema
         rows = _Rows(len(self.present) + 1)  # one more: own, if the method left it out
@@ -122,13 +123,12 @@ class Pass:
         return squares
 
     def _square(self, block: NDArray[Any], own: NDArray[Any] | None, delta: NDArray[Any]) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):  # a hostile peer prints no warnings here
-            update = np.subtract(block, own, out=delta) if own is not None else block
-            square = float(np.dot(update, update))
-            if not math.isfinite(square):
-                if not self.exact:
-                    raise Suspect
-                square = float(np.square(update, dtype=np.float64).sum())
+        update = np.subtract(block, own, out=delta) if own is not None else block
+        square = float(np.dot(update, update))
+        if not math.isfinite(square):
+            if not self.exact:
+                raise Suspect
+            square = float(np.square(update, dtype=np.float64).sum())
         return square
 
     def _combine(self, dtype: str, blocks: list[NDArray[Any]], target: NDArray[Any], rows: _Rows) -> None:
