@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from braintorrent.protocol.judging import may_fetch
 from braintorrent.protocol.messages import MAX_HOLDS, MAX_TOLD, Announcement, AskMessage, TellMessage
 from braintorrent.protocol.steps import Step
-from braintorrent.protocol.version import NOTHING
+from braintorrent.protocol.version import NOTHING, Version
 
 if TYPE_CHECKING:
     from braintorrent.protocol.machine import PeerMachine
@@ -38,17 +39,17 @@ def tell(machine: PeerMachine, message: AskMessage, sender: str, now: float) -> 
     past = entries[sender].held if sender in entries else None
     if past is not None and (message.newest is None or past.version > message.newest.version):
         told.append(past)
-    holds = message.holds
+    holds, inside = message.holds, machine.table.buckets.inside(message.bucket)
     others = [
         held
-        for author, version in machine.table.buckets.inside(message.bucket).items()
+        for author, version in inside.items()
         if version > holds.get(author, NOTHING) and author != sender and (held := entries[author].held) is not None
     ]
     room = MAX_TOLD - len(told)
     told.extend(others if len(others) <= room else machine.rng.sample(others, room))
     notices = machine.notices.drawn(machine.rng) if message.notices != machine.notices.digest else ()
     return TellMessage(
-        tuple(told), machine.phase, _settled(machine, message, sender), _addresses(machine, sender),
+        tuple(told), machine.phase, _settled(machine, message, sender, inside), _addresses(machine, sender),
         _wants(machine, sender, now), notices,
     )  # fmt: skip
 
@@ -63,7 +64,7 @@ def _wants(machine: PeerMachine, sender: str, now: float) -> tuple[str, ...]:
     return tuple(digest for f in wanted for digest in (f.announcement.record, f.announcement.content))
 
 
-def _settled(machine: PeerMachine, message: AskMessage, sender: str) -> bool:
+def _settled(machine: PeerMachine, message: AskMessage, sender: str, inside: Mapping[str, Version]) -> bool:
     """Whether nothing that the asker published or holds is lacking here; to one that is leaving: whether it may go."""
     lacks, mine = machine.table.lacks, message.newest
     if message.phase == "leaving":  # others hold whatever it holds but its own version; refused is not held
@@ -71,9 +72,8 @@ def _settled(machine: PeerMachine, message: AskMessage, sender: str) -> bool:
         return mine is None or (line is not None and line.held is not None and line.held.version >= mine.version)
     if mine is not None and lacks(sender, mine.version):
         return False
-    held = machine.table.buckets.inside(message.bucket)  # of most authors, the very same
-    return not any(
-        held.get(author) != version and author in machine.roster and author != machine.me and lacks(author, version)
+    return not any(  # of most authors, the very same version is held
+        inside.get(author) != version and author in machine.roster and author != machine.me and lacks(author, version)
         for author, version in message.holds.items()
     )
 
