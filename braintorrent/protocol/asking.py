@@ -65,7 +65,10 @@ def _wants(machine: PeerMachine, sender: str, now: float) -> tuple[str, ...]:
 
 
 def _settled(machine: PeerMachine, message: AskMessage, sender: str, inside: Mapping[str, Version]) -> bool:
-    """Whether nothing that the asker published or holds is lacking here; to one that is leaving: whether it may go."""
+    """Whether nothing that the asker published or holds is lacking here; to one that is leaving: whether it may go.
+
+    inside: what is held of authors in the bucket that the ask speaks of.
+    """
     lacks, mine = machine.table.lacks, message.newest
     if message.phase == "leaving":  # others hold whatever it holds but its own version; refused is not held
         line = machine.table.entries.get(sender)
