@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
@@ -115,8 +116,10 @@ class _Pinned(aiohttp.TCPConnector):
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         connection = await super().connect(*args, **kwargs)
-        transport = connection.transport
-        if transport is None or shown_certificate(transport.get_extra_info("ssl_object")) != self._pin:
+        transport, shown = connection.transport, None
+        with contextlib.suppress(ConnectionError):
+            shown = shown_certificate(transport.get_extra_info("ssl_object")) if transport is not None else None
+        if shown != self._pin:
             connection.close()
             raise aiohttp.ClientConnectionError("another certificate than the one expected")
         return connection
@@ -141,11 +144,13 @@ async def look(address: str, dialling: Dialling | None = None) -> tuple[str, byt
         async with asyncio.timeout(limits.HANDSHAKE_SECONDS):
             plain = await dial(dialable(address), dialling or Dialling())
             _, writer = await asyncio.open_connection(sock=plain, ssl=client_context(None, None), server_hostname="")
+        try:
+            der = shown_certificate(writer.get_extra_info("ssl_object")) or b""
+        finally:
+            writer.transport.abort()
     except (OSError, UnicodeError) as error:  # a name that cannot be a host name is no address
         raise Unreachable(f"{address}: {line(error)}") from None
-    der = shown_certificate(writer.get_extra_info("ssl_object"))
-    writer.transport.abort()
-    return certified(der or b""), der or b""
+    return certified(der), der
 
 
 def dialable(address: str) -> Address:

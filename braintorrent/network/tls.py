@@ -119,8 +119,14 @@ def client_context(identity: Identity | None, remote: bytes | None) -> ssl.SSLCo
 
 
 def shown_certificate(connection: ssl.SSLObject | None) -> bytes | None:
-    """The DER certificate the other side of an open connection showed and proved the key of, if any."""
-    return connection.getpeercert(binary_form=True) if connection is not None else None
+    """The DER certificate the other side of an open connection showed and proved the key of, if any.
+
+    ConnectionError if its TLS broke and nobody noticed yet.
+    """
+    try:
+        return connection.getpeercert(binary_form=True) if connection is not None else None
+    except ValueError as error:  # after a fatal alert OpenSSL says "handshake not done yet"
+        raise ConnectionAbortedError("TLS broke") from error
 
 
 def _harden(context: ssl.SSLContext, identity: Identity | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from datetime import datetime
 
@@ -71,3 +72,20 @@ def test_contexts_speak_tls_1_3_only_and_ask_for_certificates():
     assert client.cert_store_stats()["x509"] == server.cert_store_stats()["x509"] == 1
     tls.admit(server, MINE)
     assert server.cert_store_stats()["x509"] == 1
+
+
+def test_a_connection_whose_tls_broke_shows_no_certificate():
+    """A request read in the very turn in which garbage follows it is answered on such a connection."""
+    server, client = tls.server_context(ME), tls.client_context(None, MINE)
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    served, called = server.wrap_bio(up, down, server_side=True), client.wrap_bio(down, up)
+    for side in (called, served, called, served):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert tls.shown_certificate(called) == MINE
+    assert tls.shown_certificate(served) is None
+    up.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+    with pytest.raises(ssl.SSLError):
+        served.read()
+    with pytest.raises(ConnectionError):
+        tls.shown_certificate(served)
