@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import chain
 
 from braintorrent.errors import FormatError, RemoteError
 from braintorrent.network.address import own_addresses, parse_address
@@ -55,7 +56,7 @@ def nearby(lab: Lab) -> Callable[[], bool]:
     def answer() -> bool:
         known = (member for member in lab.roster.members.values() if member.vouched in ("", BY_CODE))
         hints = (address for member in known for address in member.addresses)
-        return any(is_loopback(parse_address(address).host) for address in (*here, *hints))
+        return any(is_loopback(parse_address(address).host) for address in chain(here, hints))
 
     return answer
 

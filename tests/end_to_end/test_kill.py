@@ -88,7 +88,7 @@ def _version(text: str) -> Version:
 
 @pytest.mark.timeout(300)
 def test_twenty_kills(federate, tmp_path):
-    labs = federate("lab-a", "lab-b", "lab-c", task={"seconds": 0.15, "size": 20_000}, timing=QUICK)
+    labs = federate("lab-a", "lab-b", "lab-c", task={"seconds": 0.3, "size": 20_000}, timing=QUICK)
     kill_and_return(labs, 20, seed=0, backup=tmp_path / "backup")
 
 

@@ -209,7 +209,7 @@ def test_labs_are_killed_lose_disks_leave_and_nothing_is_lost(tmp_path):
         "comings", "", peers=3, seconds=24.0, policy=QUICK, version_seconds=1.0, within=0.5, model_bytes=40_000,
         happenings=(
             Happening(6.0, "kill", (0,), until=6.5), Happening(7.0, "lose_disk", (1,), until=7.0),
-            Happening(20.0, "leave", (2,)),
+            Happening(16.0, "leave", (2,)),
         ),
     )  # fmt: skip
     shares = []

@@ -207,7 +207,7 @@ async def until(condition: Callable[[], Any], seconds: float = 10.0) -> bool:
     while not condition():
         if time.monotonic() > deadline:
             return False
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
     return True
 
 
