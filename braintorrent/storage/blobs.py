@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from braintorrent.errors import StorageFull
@@ -38,6 +39,7 @@ class BlobStore:
 
     def __init__(self, path: Path, limit_bytes: int) -> None:
         self.path, self.limit_bytes = path, limit_bytes
+        self.flusher = ThreadPoolExecutor(1, "flush")  # of downloads; its thread begins with the first large one
         self._lock = threading.RLock()
         self._blobs: dict[str, int] = {}  # digest -> size
         self._partials: dict[str, int] = {}  # file name -> bytes it may come to take

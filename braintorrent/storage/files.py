@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
 import secrets
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,10 +17,7 @@ from braintorrent.errors import StorageFull
 from braintorrent.records.content import CHUNK_BYTES, content_digest
 
 TEMPORARY = ".tmp"  # suffix of files that mean nothing until renamed
-WRITE_BACK_BYTES = 8 << 20  # smaller steps cost more calls than they win, larger ones leave all to the last fsync
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_START_WRITING = 2  # SYNC_FILE_RANGE_WRITE of sync_file_range(2)
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def temporary_path(path: Path) -> Path:
@@ -85,16 +80,11 @@ def link_atomically(source: Path, path: Path) -> None:
 
 
 def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
-    """All of `data` at `offset`. Every so often the system is told to write back while the next bytes arrive."""
+    """All of `data` at `offset`."""
     view = memoryview(data).cast("B")
-    while view:
-        written = os.pwrite(descriptor, view[:WRITE_BACK_BYTES], offset)
-        before, offset = offset, offset + written
-        view = view[written:]
-        if _libc is not None and offset // WRITE_BACK_BYTES > before // WRITE_BACK_BYTES:
-            start = before // WRITE_BACK_BYTES * WRITE_BACK_BYTES
-            size = offset // WRITE_BACK_BYTES * WRITE_BACK_BYTES - start
-            _libc.sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(size), _START_WRITING)
+    while view:  # Linux takes at most 2 GiB in one call
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
 
 
 def file_digest(path: Path) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from braintorrent.errors import BadMessage
+from braintorrent.errors import BadMessage, StorageFull
 from braintorrent.records import Artifact
 from braintorrent.records.content import CHUNK_BYTES
 from braintorrent.storage.files import telling_full
@@ -16,17 +17,22 @@ from braintorrent.storage.files import telling_full
 if TYPE_CHECKING:
     from braintorrent.storage.blobs import BlobStore
 
+FLUSH_BYTES = 4 << 20  # smaller steps cost more calls than they win, larger ones leave more to the last fsync
+_fdatasync = getattr(os, "fdatasync", None)  # macOS has none
+
 
 class Incoming:
     """Where the bytes of one artifact go, in order. Made by BlobStore.receive; ended by `commit` or `abort`.
 
     Every call touches the disk: use it from a thread, never two at once. `write` hashes and writes in place
-    and keeps no copy, so that the caller's reading of the next bytes is what overlaps with it.
+    and keeps no copy, so that the caller's reading of the next bytes is what overlaps with it. The disk itself
+    is kept busy meanwhile, by a thread that flushes: else `commit` would wait for all bytes.
     offset: bytes verified so far, a multiple of CHUNK_BYTES until the end.
     """
 
     def __init__(self, store: BlobStore, artifact: Artifact, file: Path) -> None:
         self.artifact, self.offset = artifact, 0
+        self._flushed, self._flushing = 0, _done()
         self._store, self._file = store, file
         with telling_full(file):
             self._descriptor: int | None = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
@@ -57,6 +63,7 @@ class Incoming:
                 piece, view = self._next(view)
                 self._store.write(descriptor, piece, self._position)
                 self._take(piece)
+                self._flush(descriptor)
         except BaseException:
             self.rewind()
             raise
@@ -66,6 +73,7 @@ class Incoming:
         descriptor, artifact = self._open(), self.artifact
         if self.offset != artifact.size:
             raise BadMessage(f"blob {artifact.digest[:16]} ends early, at byte {self.offset}", reason="too-short")
+        self._landed()
         self._store.finish(descriptor, self._file, artifact.digest)
         self._close(None)
 
@@ -91,6 +99,22 @@ class Incoming:
         self.offset = self._position
         self.rewind()
 
+    def _flush(self, descriptor: int) -> None:
+        if _fdatasync is None or self._position < self._flushed + FLUSH_BYTES or not self._flushing.done():
+            return
+        self._landed()
+        self._flushed = self._position
+        self._flushing = self._store.flusher.submit(_fdatasync, descriptor)
+
+    def _landed(self) -> None:
+        """The last flush is done. An error is told to one flush only: later ones would know nothing of the loss."""
+        try:
+            with telling_full(self._file):
+                self._flushing.result()
+        except (OSError, StorageFull):
+            self._flushed, self._flushing, self.offset = 0, _done(), 0
+            raise
+
     def _verify_kept(self) -> None:
         """Take what an earlier download left, as far as it is right."""
         descriptor, buffer = self._open(), memoryview(bytearray(CHUNK_BYTES))
@@ -110,6 +134,13 @@ class Incoming:
 
     def _close(self, kept: int | None) -> None:
         if self._descriptor is not None:
+            wait([self._flushing])  # its number may be another file's as soon as it is closed
             os.close(self._descriptor)
             self._descriptor = None
             self._store.settle(self._file, kept)
+
+
+def _done() -> Future[None]:
+    future = Future[None]()
+    future.set_result(None)
+    return future

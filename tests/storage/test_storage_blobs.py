@@ -1,5 +1,6 @@
 """Blobs: verified as they arrive, durable before they have a name, within a bound."""
 
+import errno
 import itertools
 import os
 import signal
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from braintorrent.errors import BadMessage, StorageFull
 from braintorrent.records import Artifact
 from braintorrent.records.content import CHUNK_BYTES, digest
-from braintorrent.storage import BlobStore
+from braintorrent.storage import BlobStore, incoming
+from braintorrent.storage.incoming import FLUSH_BYTES
 
 MIB = 1 << 20
 DATA = os.urandom(3 * CHUNK_BYTES + 1000)
@@ -194,8 +196,8 @@ def test_too_many_bytes_and_too_few_are_refused(store):
 
 def test_the_same_content_may_come_from_two_sides_at_once(store):
     first, second = store.receive(describe(DATA)), store.receive(describe(DATA))
-    for incoming in (first, second):
-        incoming.write(memoryview(DATA)[: 2 * CHUNK_BYTES])
+    for download in (first, second):
+        download.write(memoryview(DATA)[: 2 * CHUNK_BYTES])
     second.write(memoryview(DATA)[2 * CHUNK_BYTES :])
     second.commit()
     first.abort()
@@ -276,6 +278,47 @@ def test_a_full_disk_is_told_and_all_resumes_when_there_is_room(small_disk):
     incoming.commit()
     assert store.verify(describe(DATA).digest)
     assert not store.has(old)
+
+
+def test_the_disk_is_at_work_while_a_large_blob_arrives(store, monkeypatch):
+    flushed = []
+
+    def flush(descriptor):
+        flushed.append(os.fstat(descriptor).st_size)
+        os.fsync(descriptor)
+
+    monkeypatch.setattr(incoming, "_fdatasync", flush)
+    receive(store, DATA[: 2 * MIB])
+    assert flushed == []
+    large = os.urandom(2 * FLUSH_BYTES)
+    receive(store, large)
+    assert FLUSH_BYTES <= flushed[0] <= 2 * FLUSH_BYTES
+    assert store.verify(digest(large))
+
+
+@pytest.mark.parametrize(("code", "error"), [(errno.ENOSPC, StorageFull), (errno.EIO, OSError)])
+def test_what_a_flush_lost_is_fetched_again(store, monkeypatch, code, error):
+    """A later flush says nothing of it, and what the cache still has may never come to the disk."""
+    large = os.urandom(2 * FLUSH_BYTES)
+
+    def fail(descriptor):
+        raise OSError(code, "x")
+
+    def arrive(download):
+        for start in range(0, len(large), MIB):
+            download.write(memoryview(large)[start : start + MIB])
+        download.commit()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(incoming, "_fdatasync", fail)
+        download = store.receive(describe(large))
+        with pytest.raises(error):
+            arrive(download)
+        assert download.offset == 0
+        download.abort()
+    assert not store.has(digest(large))
+    receive(store, large)
+    assert store.verify(digest(large))
 
 
 def test_leftovers_of_a_crash_are_cleaned_away(store):

@@ -9,7 +9,7 @@ import pytest
 
 from braintorrent.errors import BusyError, FormatError, StorageFull
 from braintorrent.storage import StateFolder, write_atomically
-from braintorrent.storage.files import WRITE_BACK_BYTES, telling_full, write_at
+from braintorrent.storage.files import telling_full, write_at
 
 
 def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):
@@ -39,7 +39,7 @@ def test_no_room_is_told_as_such_and_other_troubles_are_not(tmp_path, code):
 
 
 def test_long_writes_arrive_whole(tmp_path):
-    data = os.urandom(2 * WRITE_BACK_BYTES + 12345)
+    data = os.urandom(10_012_345)
     descriptor = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
     for start in range(0, len(data), 3_000_001):
         write_at(descriptor, data[start : start + 3_000_001], start)
