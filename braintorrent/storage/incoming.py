@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ class Incoming:
     def write(self, data: memoryview) -> None:
         """Take the next bytes. BadMessage if a chunk is not what the record says, or there are too many bytes.
 
-        After an error the bytes verified before stay: continue at `offset`, or `abort`.
+        After an error the bytes verified before stay, if the disk did not lose any: continue at `offset`, or `abort`.
         """
         descriptor, artifact = self._open(), self.artifact
         view = memoryview(data).cast("B")
@@ -81,6 +82,8 @@ class Incoming:
         """Stop; `keep` the verified bytes for another time. Idempotent, and without effect after `commit`."""
         if self._descriptor is not None:
             if keep:
+                with suppress(OSError, StorageFull):
+                    self._landed()
                 os.ftruncate(self._descriptor, self.offset)
             self._close(self.offset if keep else None)
 
@@ -113,6 +116,7 @@ class Incoming:
                 self._flushing.result()
         except (OSError, StorageFull):
             self._flushed, self._flushing, self.offset = 0, _done(), 0
+            self.rewind()
             raise
 
     def _verify_kept(self) -> None:

@@ -321,6 +321,15 @@ def test_what_a_flush_lost_is_fetched_again(store, monkeypatch, code, error):
     assert store.verify(digest(large))
 
 
+def test_what_a_last_flush_lost_is_not_kept(store, monkeypatch):
+    monkeypatch.setattr(incoming, "_fdatasync", lambda descriptor: os.fsync(1 << 20))  # of no file
+    large = os.urandom(2 * FLUSH_BYTES)
+    download = store.receive(describe(large))
+    download.write(memoryview(large)[:FLUSH_BYTES])
+    download.abort()
+    assert store.receive(describe(large)).offset == 0
+
+
 def test_leftovers_of_a_crash_are_cleaned_away(store):
     store.put_bytes(b"record")
     (store.path / ".abc.tmp").write_bytes(b"x")
