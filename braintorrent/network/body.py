@@ -24,6 +24,7 @@ from braintorrent.network.dialling import Dialling
 from braintorrent.network.wire import fault, line
 
 T = TypeVar("T")
+TOLD_EVERY = 0.2  # seconds: a thread that told of every block would stop for the loop each time
 
 
 class Sink(Protocol):
@@ -66,25 +67,26 @@ async def dial(address: Address, dialling: Dialling) -> socket.socket:
 
 
 async def pour(download: Download, sink: Sink, threads: Executor, count: Callable[[int], None]) -> None:
-    """The body of `download` into `sink`, telling `count` as bytes come.
+    """The body of `download` into `sink`, telling `count` now and then how many bytes came.
 
     Unanswered, or ConnectionError once it had an answer; TimeoutError
     if a block takes longer than BLOCK / BYTES_PER_SECOND.
     """
-    loop = asyncio.get_running_loop()
-    running = loop.run_in_executor(
-        threads, download.run, sink, lambda received: loop.call_soon_threadsafe(count, received)
-    )
+    loop, patience = asyncio.get_running_loop(), limits.BLOCK / limits.BYTES_PER_SECOND
+    running = loop.run_in_executor(threads, download.run, sink)
+    counted, moved = 0, loop.time()
     try:
-        before = -1
         while not running.done():
-            if download.received == before:
+            await asyncio.wait([running], timeout=min(TOLD_EVERY, patience))
+            if (came := download.received - counted) > 0:
+                count(came)
+                counted, moved = counted + came, loop.time()
+            elif loop.time() > moved + patience:
                 raise TimeoutError
-            before = download.received
-            await asyncio.wait([running], timeout=limits.BLOCK / limits.BYTES_PER_SECOND)
     finally:
         download.stop()
         await asyncio.wait([running])  # the sink is the caller's again only when no thread is in it
+        count(download.received - counted)
     running.result()
 
 
@@ -108,13 +110,13 @@ class Download:
         with contextlib.suppress(OSError):  # it has ended already
             self._connection.shutdown(socket.SHUT_RDWR)
 
-    def run(self, sink: Sink, count: Callable[[int], object]) -> None:
+    def run(self, sink: Sink) -> None:
         """Ask, and pour the answer into `sink`, in this thread. Closes the connection."""
         with self._connection:
             response = self._ask()
             try:
                 self._check(response)
-                self._pour(response, sink, count)
+                self._pour(response, sink)
             finally:
                 response.close()
 
@@ -148,7 +150,7 @@ class Download:
         if size != self._end - self._start or response.headers.get("Content-Range") != part:
             raise BadMessage("another size than agreed was offered", reason="size")
 
-    def _pour(self, response: http.client.HTTPResponse, sink: Sink, count: Callable[[int], object]) -> None:
+    def _pour(self, response: http.client.HTTPResponse, sink: Sink) -> None:
         size = self._end - self._start
         block = memoryview(bytearray(min(limits.BLOCK, size)))
         while self.received < size:
@@ -162,7 +164,6 @@ class Download:
             if got < len(view) or self._stopped:
                 raise ConnectionError("the body ends early")
             self.received += got
-            count(got)
             sink.write(view)
 
 
