@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,25 +17,29 @@ LEAN = str(Path(__file__).parent / "lean")
 LONG = ("attacks", "end_to_end", "experiments")  # folders whose files take longest
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Import all tests, torch and MONAI with them, and look for no garbage meanwhile, nor ever in what they brought."""
-    gc.disable()
-    try:
-        return (yield)
-    finally:
+    with uncollected():
+        collected = yield
         gc.freeze()
-        gc.enable()
+    return collected
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
     """Look for garbage between tests: a hundred labs in virtual time make much else, and take a tenth longer."""
-    gc.disable()
-    try:
+    with uncollected():
         return (yield)
-    finally:
-        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

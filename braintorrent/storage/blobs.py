@@ -159,6 +159,8 @@ class BlobStore:
                 for part in parts:
                     self.write(descriptor, part, position)
                     position += memoryview(part).nbytes
+                with telling_full(file):
+                    sync(descriptor)
                 self.finish(descriptor, file, artifact.digest)
             finally:
                 os.close(descriptor)
@@ -217,9 +219,8 @@ class BlobStore:
                     raise
 
     def finish(self, descriptor: int, file: Path, digest: str) -> None:
-        """`file` becomes the blob `digest`, durably."""
+        """`file`, whose bytes are on the disk, becomes the blob `digest`, durably."""
         with telling_full(self.path):
-            sync(descriptor)
             size = os.fstat(descriptor).st_size
             os.rename(file, self.path / digest)
             sync_folder(self.path)

@@ -13,7 +13,7 @@ from blake3 import blake3
 from braintorrent.errors import BadMessage, StorageFull
 from braintorrent.records import Artifact
 from braintorrent.records.content import CHUNK_BYTES
-from braintorrent.storage.files import telling_full
+from braintorrent.storage.files import sync, telling_full
 
 if TYPE_CHECKING:
     from braintorrent.storage.blobs import BlobStore
@@ -74,7 +74,7 @@ class Incoming:
         descriptor, artifact = self._open(), self.artifact
         if self.offset != artifact.size:
             raise BadMessage(f"blob {artifact.digest[:16]} ends early, at byte {self.offset}", reason="too-short")
-        self._landed()
+        self._landed(last=True)
         self._store.finish(descriptor, self._file, artifact.digest)
         self._close(None)
 
@@ -109,11 +109,13 @@ class Incoming:
         self._flushed = self._position
         self._flushing = self._store.flusher.submit(_fdatasync, descriptor)
 
-    def _landed(self) -> None:
-        """The last flush is done. An error is told to one flush only: later ones would know nothing of the loss."""
+    def _landed(self, *, last: bool = False) -> None:
+        """The flush under way is done, and a last one. Only one flush is told of a loss: bytes are not trusted then."""
         try:
             with telling_full(self._file):
                 self._flushing.result()
+                if last:
+                    sync(self._open())
         except (OSError, StorageFull):
             self._flushed, self._flushing, self.offset = 0, _done(), 0
             self.rewind()

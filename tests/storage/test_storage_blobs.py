@@ -321,7 +321,22 @@ def test_what_a_flush_lost_is_fetched_again(store, monkeypatch, code, error):
     assert store.verify(digest(large))
 
 
-def test_what_a_last_flush_lost_is_not_kept(store, monkeypatch):
+def test_what_the_flush_of_all_lost_is_fetched_again(store, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.EIO, "x")
+
+    download = store.receive(describe(DATA))
+    download.write(memoryview(DATA))
+    with monkeypatch.context() as patch:
+        patch.setattr(incoming, "sync", fail)
+        with pytest.raises(OSError, match="x"):
+            download.commit()
+    download.abort()
+    assert store.receive(describe(DATA)).offset == 0
+    assert not store.has(digest(DATA))
+
+
+def test_what_a_flush_lost_meanwhile_is_not_kept(store, monkeypatch):
     monkeypatch.setattr(incoming, "_fdatasync", lambda descriptor: os.fsync(1 << 20))  # of no file
     large = os.urandom(2 * FLUSH_BYTES)
     download = store.receive(describe(large))
