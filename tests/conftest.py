@@ -44,7 +44,7 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 
 @pytest.fixture(scope="session", autouse=True)
 def lean() -> Iterator[None]:
-    """Processes that tests start are as installed without extras: ignite is a quarter of what MONAI imports."""
+    """Processes that tests start are as installed without extras, which are half of what MONAI imports."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", LEAN, prepend=os.pathsep)
         yield
@@ -52,7 +52,7 @@ def lean() -> Iterator[None]:
 
 @pytest.fixture
 def extras(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All is there, for who needs ignite."""
+    """All is there, for who needs ignite, or draws."""
     monkeypatch.setenv("PYTHONPATH", os.environ["PYTHONPATH"].removeprefix(LEAN).removeprefix(os.pathsep))
 
 
