@@ -210,7 +210,8 @@ class Contacts:
             for peer in turn:
                 self._at(peer, now)
             if turn:  # else the round is held as soon as somebody can be asked
-                self.next_round = now + self.policy.ask_every * self.rng.uniform(0.9, 1.1)
+                # Not sooner than `ask_every`: with versions as far apart, their rounds are all that is needed.
+                self.next_round = now + self.policy.ask_every * self.rng.uniform(1.0, 1.2)
         found = []
         while self._schedule and self._schedule[0][0] <= now:
             when, peer = heappop(self._schedule)

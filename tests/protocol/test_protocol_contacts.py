@@ -230,6 +230,20 @@ def test_when_one_that_was_missed_is_back_the_others_are_asked_at_once() -> None
     assert list(contacts.due(later)) == ["a", "b"]
 
 
+def test_with_a_fanout_who_publishes_every_ask_every_holds_no_other_rounds() -> None:
+    contacts, rounds = known(*"abcdef", fanout=3, ask_every=5.0), []
+    for publish in range(20):
+        now = publish * 5.0
+        contacts.ask_all_now(now)
+        while now < (publish + 1) * 5.0:
+            turn = contacts.due(now)
+            rounds += [now] if turn else []
+            for peer in turn:
+                contacts.succeeded(peer, "working", now)
+            now = contacts.next_deadline(now)
+    assert rounds == [publish * 5.0 for publish in range(20)]
+
+
 def test_with_a_fanout_nobody_is_looked_for_out_of_turn() -> None:
     contacts = known("a", "b", fanout=1, ask_every=5.0)
     for peer in "ab":
