@@ -51,9 +51,15 @@ def lean() -> Iterator[None]:
 
 
 @pytest.fixture
-def extras(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All is there, for who needs ignite, or draws."""
-    monkeypatch.setenv("PYTHONPATH", os.environ["PYTHONPATH"].removeprefix(LEAN).removeprefix(os.pathsep))
+def bundle_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are as installed with [bundle]."""
+    monkeypatch.setenv("TEST_EXTRA", "bundle")
+
+
+@pytest.fixture
+def demo_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are as installed with [demo]: they can draw."""
+    monkeypatch.setenv("TEST_EXTRA", "demo")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

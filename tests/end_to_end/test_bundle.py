@@ -22,7 +22,7 @@ def agree(folder: Path) -> None:
     (folder / "federation.toml").write_text(tomli_w.dumps({"format": 1, "id": "bundles-0001", "task": task}))
 
 
-@pytest.mark.usefixtures("extras")
+@pytest.mark.usefixtures("bundle_extra")
 def test_a_bundle_federates_unchanged_over_three_peers(federate):
     labs = federate("lab-a", "lab-b", "lab-c", data="scans", timing=PATIENT, stop={"versions": 2})
     agree(labs.root)

@@ -158,7 +158,7 @@ def test_foreign_json_is_named(tmp_path):
 
 
 @pytest.fixture
-def command(extras):
+def command(demo_extra):
     return _command
 
 

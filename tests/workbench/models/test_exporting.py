@@ -25,7 +25,7 @@ def quiet(what: str, done: int, of: int) -> None:
     pass
 
 
-@pytest.mark.usefixtures("extras")
+@pytest.mark.usefixtures("bundle_extra")
 def test_monai_runs_the_bundle_and_every_voxel_is_equal(any_lab: Any, tmp_path: Path) -> None:
     bundle, scans, out = tmp_path / "bundle", tmp_path / "scans", tmp_path / "out"
     scans.mkdir()
