@@ -65,10 +65,16 @@ def _endless(head: bytes, before: bytes, after: bytes):
     async def pour(writer: asyncio.StreamWriter) -> None:
         writer.write(head)
         for _ in range(2000):  # 128 MiB, if it is let
-            writer.write(before + bytes(1 << 16) + after)
-            await writer.drain()
+            await _push(writer, before + bytes(1 << 16) + after)
 
     return pour
+
+
+async def _push(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Write it, and give the loop a turn: so it learns that the victim hung up, and then `drain` raises."""
+    writer.write(data)
+    await asyncio.sleep(0)
+    await writer.drain()
 
 
 @attack("answers with a hundred thousand headers, with lines of megabytes, and with none that is HTTP", named="http")
@@ -89,8 +95,7 @@ async def hostile_headers_before_a_blob(mallory: Mallory) -> Answers:
     async def pour(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 X\r\n")
         for _ in range(500):
-            writer.write(b"X-Header: y\r\n" * 10_000)
-            await writer.drain()
+            await _push(writer, b"X-Header: y\r\n" * 10_000)
 
     async with mallory.serving(blob=pour):
         assert await mallory.called(2, "blobs")
@@ -102,8 +107,7 @@ async def hostile_headers_before_a_blob(mallory: Mallory) -> Answers:
 async def interim_answers(mallory: Mallory) -> Answers:
     async def pour(writer: asyncio.StreamWriter) -> None:
         for _ in range(10_000):
-            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
-            await writer.drain()
+            await _push(writer, b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
 
     await answered(mallory, pour)
     return None
