@@ -24,6 +24,8 @@ from braintorrent.experiments.charts import CHARTS
 from braintorrent.experiments.scenes import Script, play
 from braintorrent.experiments.sweep import ENGINES, Job
 
+pytestmark = pytest.mark.usefixtures("demo_extra")  # reports are drawn
+
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 SCRIPTS = sorted(SCENARIOS.glob("*.py"))
 FIGURES = {
@@ -157,18 +159,13 @@ def test_foreign_json_is_named(tmp_path):
 # ----------------------------------------------------------------- the command line
 
 
-@pytest.fixture
-def command(demo_extra):
-    return _command
-
-
-def _command(*words: str | Path, **named):
+def command(*words: str | Path, **named):
     return subprocess.Popen(
         [sys.executable, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **named
     )
 
 
-def test_a_script_runs_by_itself_from_anywhere(tmp_path, command):
+def test_a_script_runs_by_itself_from_anywhere(tmp_path):
     steady = command(SCENARIOS / "steady.py", "--peers", "3", "--json", "--out", "here", cwd=tmp_path)
     told = command(SCENARIOS / "nat.py", "--help", cwd=tmp_path)
     unreal = command(SCENARIOS / "lying_peer.py", "--real", cwd=tmp_path)
@@ -182,7 +179,7 @@ def test_a_script_runs_by_itself_from_anywhere(tmp_path, command):
     assert "lying_peer" in words.splitlines()[-1]
 
 
-def test_ctrl_c_keeps_what_is_done(tmp_path, command):
+def test_ctrl_c_keeps_what_is_done(tmp_path):
     quick, slow = script(tmp_path, "quick"), script(tmp_path, "slow", first="time.sleep(600)")
     sweep = command("-m", "braintorrent", "simulate", quick.path, slow.path, "--workers", "2", "--json", "--out",
                     tmp_path / "out", start_new_session=True)  # fmt: skip
@@ -195,7 +192,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, command):
     assert "quick-3-seed-0.html" in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_simulate_prints_one_object_per_run_and_says_which_failed(tmp_path, command):
+def test_simulate_prints_one_object_per_run_and_says_which_failed(tmp_path):
     good, bad = script(tmp_path), script(tmp_path, "bad", first="1 / 0")
     process = command("-m", "braintorrent", "simulate", good.path, bad.path, "--seeds", "2", "--seed", "5", "--json")
     out, words = process.communicate(timeout=60)
