@@ -137,12 +137,13 @@ class Client:
 
         pace: told the peer and the bytes of each block, says how many seconds the next has to wait.
         """
-        size, patience = os.fstat(file.fileno()).st_size, limits.BLOCK / limits.BYTES_PER_SECOND
-        loop = asyncio.get_running_loop()
+        descriptor, patience = file.fileno(), limits.BLOCK / limits.BYTES_PER_SECOND
+        size, loop = os.fstat(descriptor).st_size, asyncio.get_running_loop()
 
         async def parts() -> AsyncIterator[bytes]:
-            file.seek(0)
-            while part := await loop.run_in_executor(self._threads, file.read, limits.BLOCK):
+            start = 0  # not the file's own position: a thread may still read for an attempt that broke off
+            while part := await loop.run_in_executor(self._threads, os.pread, descriptor, limits.BLOCK, start):
+                start += len(part)
                 moving.reschedule(loop.time() + patience)
                 self.sent[peer] += len(part)
                 yield part

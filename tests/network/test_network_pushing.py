@@ -90,6 +90,29 @@ async def test_what_comes_before_its_size_is_known_waits_for_that(labs, sink):
         assert sink.data == CONTENT
 
 
+async def test_a_read_for_an_attempt_that_broke_off_takes_nothing_from_the_next(labs, sink, monkeypatch):
+    """The first attempt breaks since b does not know a's certificate; its read ends amid those of the second."""
+    read, places, second = os.pread, [], threading.Event()
+
+    def late(descriptor, size, start):
+        places.append(start)
+        if len(places) == 1:
+            assert second.wait(5.0)
+        data = read(descriptor, size, start)
+        if len(places) == 2:
+            second.set()
+        return data
+
+    monkeypatch.setattr(os, "pread", late)
+    async with receiving(labs) as (a, b, inbox, client, address, _):
+        waiting = expecting(inbox, a.id, sink)
+        with written(a, CONTENT) as file:
+            await client.push(b.id, address, BLOB, file)
+        await waiting
+    assert places[:4] == [0, 0, limits.BLOCK, 2 * limits.BLOCK]
+    assert sink.data == CONTENT
+
+
 @pytest.mark.parametrize("case", ["not asked for", "asked of another", "twice", "no longer waited for"])
 async def test_what_was_not_asked_for_is_declined(labs, lab, sink, case):
     async with receiving(labs) as (a, b, inbox, client, address, server):
