@@ -30,6 +30,7 @@ class Parcel:
     sink: Sink
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    writing: asyncio.Future[object] | None = None  # the last block given to the sink
 
     def end(self, error: BaseException | None) -> None:
         """It is all in the sink, or will not be."""
@@ -74,7 +75,11 @@ class Inbox:
             raise Unreachable(f"{short(peer)} did not send blob {blob[:16]} within {seconds:g} s") from None
         finally:
             self._expected.pop((peer, blob), None)
-        await parcel.done
+        try:
+            await parcel.done  # cancelled with its waiter, so that no block is begun afterwards
+        finally:
+            if parcel.writing is not None:
+                await asyncio.wait([parcel.writing])  # the sink is its owner's again only when no thread is in it
 
     async def take_small(self, peer: str, blob: str, size: int, seconds: float) -> bytes:
         """An expected blob of exactly `size` bytes whole, its digest checked."""
@@ -149,14 +154,9 @@ async def _pour(
             raise Unreachable(f"a block took more than {limits.BLOCK / limits.BYTES_PER_SECOND:g} s") from None
         if not trusted():
             raise Refused("the sender left the roster", reason="roster")
+        if parcel.done.done():
+            raise Refused("it is not waited for any more", reason="unwanted")
         left -= len(block)
-        await _write(parcel.sink, block, threads)
-
-
-async def _write(sink: Sink, block: bytearray, threads: Executor) -> None:
-    writing = asyncio.get_running_loop().run_in_executor(threads, sink.write, memoryview(block))
-    try:
-        await asyncio.wait([writing])
-    finally:
-        await asyncio.wait([writing])  # the sink is its owner's again only when no thread is in it
-    writing.result()
+        parcel.writing = asyncio.get_running_loop().run_in_executor(threads, parcel.sink.write, memoryview(block))
+        await asyncio.wait([parcel.writing])
+        parcel.writing.result()

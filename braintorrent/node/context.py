@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
 
 from braintorrent.contracts import Trained
@@ -102,6 +102,7 @@ class Context:
     part: Callable[[str], object] = lambda peer: None  # end all connections with a peer that left the roster
     worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "learner"))
     halt: threading.Event = field(default_factory=threading.Event)
+    halted: bool = False  # inside a version, of which training has kept a checkpoint
     activity: Activity = field(default_factory=Activity)
     greeted: dict[str, Met] = field(default_factory=dict)  # peer -> what its hello said
     problems: dict[str, str] = field(default_factory=dict)  # peer -> why it was refused when it called
@@ -155,20 +156,20 @@ class Context:
     async def keep(self, function: Callable[..., None], *arguments: Any) -> None:
         """Run on any other thread what a full disk may prevent without harm: it is tried again, or done without."""
         try:
-            await self.in_thread(function, *arguments)
+            await self.in_thread(self.blobs.with_room, partial(function, *arguments))
         except StorageFull as error:
-            self.notes["ledger" if isinstance(error, StorageBusy) else "disk"] = str(error)
+            self.notes[_kind(error)] = str(error)
             log.warning("not kept: %s", error)
         else:
             self.notes.pop("ledger", None)
 
-    async def read(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run on any other thread what reads the ledger, again and again while another process holds it."""
+    async def insist(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run on any other thread what nothing can go on without: again and again until the ledger can be had."""
         while True:
             try:
-                return await self.in_thread(function, *arguments)
-            except StorageBusy as error:
-                self.notes["ledger"] = str(error)
+                return await self.in_thread(self.blobs.with_room, partial(function, *arguments))
+            except StorageFull as error:
+                self.notes[_kind(error)] = str(error)
                 log.warning("waiting: %s", error)
                 await asyncio.sleep(self.machine.policy.storage_retry)
 
@@ -197,19 +198,24 @@ class Context:
         base = newest.version if newest else NOTHING
         pending = {"inside": inside, "merge": self.pending.merge.to_plain() if self.pending.merge else None}
         checkpoint = Checkpoint(base, learner.weights(), learner.state(), pending)
-        save_checkpoint(self.lab.state.checkpoint, checkpoint)
+        self.blobs.with_room(lambda: save_checkpoint(self.lab.state.checkpoint, checkpoint))
 
     def forget(self, announcement: Announcement) -> None:
         """Another's version has a successor: the disk may have its weights back. Its record tells of its ancestors."""
-        self.ledger.forget(announcement)
-        self._give_back(announcement, self.blobs.remove)
+        try:
+            self.ledger.forget(announcement)
+        except StorageFull:  # they may be the room that is missing; should that not help, the next start sees them gone
+            self._give_back(announcement, self.blobs.remove)
+            self.ledger.forget(announcement)
+        else:
+            self._give_back(announcement, self.blobs.remove)
 
     def retire_own(self, announcement: Announcement) -> None:
         """An own version has a successor: peers in the middle of fetching it may finish, while there is room."""
         self._give_back(announcement, self.blobs.supersede)
 
     def _give_back(self, announcement: Announcement, weights: Callable[[str], None]) -> None:
-        needed = self.ledger.needed()
+        needed = self.ledger.needed(but=announcement)
         if announcement.content not in needed:
             weights(announcement.content)
         if announcement.record not in needed:
@@ -217,3 +223,8 @@ class Context:
         for digest in (announcement.content, announcement.record):
             if not self.blobs.has(digest):
                 self.authors.pop(digest, None)
+
+
+def _kind(error: StorageFull) -> str:
+    """Which note tells people of it."""
+    return "ledger" if isinstance(error, StorageBusy) else "disk"

@@ -52,7 +52,7 @@ class Dispatch:
             case effects.Forget():
                 self.spawn(context.keep(context.forget, effect.announcement))
             case effects.Quarantine():
-                self.spawn(context.keep(self._quarantine, effect))
+                self.spawn(self._quarantine(effect))
             case effects.Heard():
                 self.spawn(self._heard(effect))
             case effects.Halt():
@@ -91,11 +91,12 @@ class Dispatch:
         except Exception:  # likewise
             log.exception("a notice of %s", effect.notice.author)
 
-    def _quarantine(self, effect: effects.Quarantine) -> None:
-        name, version = self.context.lab.roster.name(effect.first.author), effect.first.version
-        log.warning("%s signed two contents for version %s: this life of it is quarantined", name, version)
-        self.context.ledger.equivocated(effect.first, effect.second)
-        self.context.ledger.keep_notice(prove(effect.first, effect.second).raw, "own")  # and so the others hear of it
+    async def _quarantine(self, effect: effects.Quarantine) -> None:
+        context, first, second = self.context, effect.first, effect.second
+        name = context.lab.roster.name(first.author)
+        log.warning("%s signed two contents for version %s: this life of it is quarantined", name, first.version)
+        await context.keep(context.ledger.equivocated, first, second)
+        await context.keep(context.ledger.keep_notice, prove(first, second).raw, "own")  # and so the others hear of it
 
     async def _hand_over(self, effect: effects.HandOver) -> None:
         await self._kept()  # so that a second Ctrl-C, of which people read below, loses nothing
@@ -110,8 +111,8 @@ class Dispatch:
         await self._keeping
 
     async def _keep(self) -> None:
-        if not self.context.halt.is_set():  # else training has kept one as it halted
-            self.context.halt.set()
+        self.context.halt.set()
+        if not self.context.halted:
             await self.context.in_worker(keep_checkpoint, self.context, False)
 
     async def _leave(self, effect: effects.Leave) -> None:

@@ -26,8 +26,8 @@ PASSING = ("too-few", "method", GONE, WORSE, REVOKED)  # these say nothing about
 async def merge(context: Context, effect: effects.Merge) -> None:
     """Carry out a Merge, and tell the machine who is in it and who is not."""
     context.activity.begin("merging")
-    inside = await context.read(_revoked_inside, context, effect)
-    await context.read(lambda: context.gates)  # of the ledger, too
+    inside = await context.insist(_revoked_inside, context, effect)
+    await context.insist(lambda: context.gates)  # of the ledger, too
     work = functools.partial(_merge, context, effect, inside)
     outcome = await context.in_worker(context.activity.timed, "merging", work)
     merged = _describe(context, effect, outcome)

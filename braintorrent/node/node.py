@@ -72,9 +72,9 @@ class Node:
     async def _open(self) -> None:
         lab, loop = self.lab, asyncio.get_running_loop()
         self._exit.callback(lab.state.close)
-        ledger = self._exit.enter_context(Ledger(lab.state.ledger, identity=lab.identity))
-        find_roster(lab.state, ledger)
         blobs = BlobStore(lab.state.blobs, int(lab.peer.disk_gib * 2**30))
+        ledger = self._exit.enter_context(blobs.with_room(lambda: Ledger(lab.state.ledger, identity=lab.identity)))
+        find_roster(lab.state, ledger)
         restored, pending = restore(lab, ledger, blobs)
         own = await asyncio.to_thread(own_scores, lab, recall(lab, ledger, blobs, restored.newest), restored.newest)
         conduct, dialling = Conduct(), Dialling(nearby(lab))

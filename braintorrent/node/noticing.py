@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from braintorrent.config import Peer
-from braintorrent.errors import ConfigError, StorageFull
+from braintorrent.errors import ConfigError
 from braintorrent.node.advice import advice, decide, revokers, said, waiting
 from braintorrent.node.context import Context, log
 from braintorrent.node.finding import follow_roster
@@ -23,12 +23,9 @@ NOTICES_EVERY = 2.0  # seconds: what `revoke` said beside a running node is pass
 async def heard(context: Context, effect: Heard) -> None:
     """Carry out a Heard: keep the notice, and do what this lab's policy says."""
     lab, notice = context.lab, effect.notice
-    try:
-        async with context.hearing:  # one after the other: each may depend on what the one before changed
-            state = await context.in_thread(_settle, lab.state, lab.identity, lab.peer, notice, context.notices)
-    except StorageFull as error:  # others will tell it again after the next start
-        context.notes["disk"] = str(error)
-        return
+    async with context.hearing:  # one after the other: each may depend on what the one before changed
+        # The machine has it now, so nobody will tell it again before the next start.
+        state = await context.insist(_settle, lab.state, lab.identity, lab.peer, notice, context.notices)
     _tell(context, notice, state)
     follow_roster(context)
 
@@ -84,7 +81,7 @@ async def watch_notices(context: Context) -> None:
 
 async def refresh(context: Context) -> None:
     """Look at the ledger's notices: hold what is new, drop what is outdated, show what waits for a person."""
-    kept, machine = await context.read(read_notices, context.ledger, context.notices), context.machine
+    kept, machine = await context.insist(read_notices, context.ledger, context.notices), context.machine
     machine.noticed(*(each.notice for each in kept))
     held = {notice.digest for notice in machine.notices}
     outdated = [each.notice for each in kept if each.notice.digest not in held]

@@ -22,7 +22,7 @@ async def publish(context: Context, effect: effects.Publish) -> None:
     """Carry out a Publish, and tell the machine whether the version is durable."""
     context.activity.begin("publishing")
     try:
-        work = functools.partial(_publish, context, effect)
+        work = functools.partial(context.blobs.with_room, functools.partial(_publish, context, effect))
         announcement = await context.in_worker(context.activity.timed, "publishing", work)
     except StorageFull as error:
         context.notes["disk"] = str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterable
 
 from braintorrent.errors import ConfigError, FormatError
 from braintorrent.node.auditing import started_with
@@ -30,16 +31,12 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
         if held is not None and not (blobs.has(held.content) and blobs.has(held.record)):
             entry.held = None  # fetched again if anybody offers it
     held = [entry.held for author, entry in entries.items() if entry.held and author in lab.roster.ids]
-    ledger.hold_only([*held, *([newest] if newest else [])])  # a kill between two steps leaves no bytes behind
-    unneeded, records = blobs.digests() - ledger.needed(), ledger.records()
-    for digest in unneeded - set(records):
-        blobs.supersede(digest)
-    for digest in records:
-        if digest in unneeded:
-            blobs.archive(digest)
+    needed = [*held, *([newest] if newest else [])]
+    _keep_only(needed, ledger, blobs)  # first of all: on a full disk it is what makes room for the rest
+    blobs.with_room(lambda: ledger.hold_only(needed))  # a kill between two steps leaves no bytes behind
     best, since_best = ledger.best(lab.learner.score)
     restored = Restored(
-        ledger.begin_incarnation(int(time.time() * 1000), files=started_with(lab)),
+        blobs.with_room(lambda: ledger.begin_incarnation(int(time.time() * 1000), files=started_with(lab))),
         newest,
         entries,
         best=best,
@@ -79,6 +76,17 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
         _go_on_after(lab, newest)
         log.info("going on after version %d", newest.version.counter)
     return restored, pending
+
+
+def _keep_only(needed: Iterable[Announcement], ledger: Ledger, blobs: BlobStore) -> None:
+    """All other bytes may go."""
+    unneeded = blobs.digests() - {digest for a in needed for digest in (a.content, a.record)}
+    records = ledger.records()
+    for digest in unneeded.difference(records):
+        blobs.supersede(digest)
+    for digest in records:
+        if digest in unneeded:
+            blobs.archive(digest)
 
 
 def _begins_at(checkpoint: Checkpoint, me: str, gone: GoneBack) -> bool:

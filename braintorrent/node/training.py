@@ -108,6 +108,7 @@ def _train(context: Context) -> Trained:
     trained = context.lab.learner.train(context.halt.is_set, progress)
     if not trained.complete:
         keep_checkpoint(context)
+        context.halted = True
     return trained
 
 

@@ -24,6 +24,7 @@ class Contact:
 
     addresses: tuple[str, ...] = ()  # the last that worked first
     proven: bool = False  # the first of them has worked
+    rumours: tuple[str, ...] = ()  # of them, what only third peers have said
     next_ask: float = NEVER
     asking: bool = False
     again: bool = False  # ask once more when the ask in flight returns
@@ -94,17 +95,24 @@ class Contacts:
     def sighted(self, peer: str, address: str, now: float, *, proven: bool = False, gossip: bool = False) -> None:
         """`peer` may be at `address`. A proven address goes first; a claimed one never displaces it.
 
-        gossip: a third peer says so; that alone does not cut a back-off short.
+        gossip: a third peer says so; that alone neither cuts a back-off short nor displaces what is more than a rumour.
         """
         contact = self.contact(peer)
         before = contact.addresses
         fresh = address not in before
+        if not gossip and address in contact.rumours:
+            contact.rumours = tuple(a for a in contact.rumours if a != address)
         if not (fresh or proven):
             return
         if fresh and len(before) >= MAX_ADDRESSES_EACH:
             if contact.failures == 0 and not proven:
-                return  # rumours do not push out addresses that may be good
-            before = before[:-1]
+                return  # claims do not push out addresses that may be good
+            worst = next((a for a in reversed(before) if a in contact.rumours), "" if gossip else before[-1])
+            if not worst:
+                return
+            before = tuple(a for a in before if a != worst)
+        if fresh and gossip:
+            contact.rumours = (*(a for a in contact.rumours if a in before), address)
         if proven:
             contact.addresses, contact.proven = (address, *(a for a in before if a != address)), True
         else:

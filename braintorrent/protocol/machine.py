@@ -195,8 +195,12 @@ class PeerMachine:
         self._advance(now)
 
     def give_up(self, now: float) -> None:
-        """Make room: the oldest model that was merged already goes, of an author who is here to be asked again."""
-        spare = self.table.spare(peer for peer in self.contacts.present(now) if peer not in self.merging)
+        """Make room: the oldest model that was merged already goes, of an author who is here to be asked again.
+
+        For a version of one's own, one that waits for a merge has to go where there is no other: the merge comes after.
+        """
+        present = [peer for peer in self.contacts.present(now) if peer not in self.merging]
+        spare = self.table.spare(present) or (self.table.spare(present, fresh=True) if self.pending else None)
         if spare is not None:
             self.table.give_up(spare)
             self.drop(spare)

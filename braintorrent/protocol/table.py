@@ -181,10 +181,10 @@ class Table:
         for entry in self.entries.values():
             entry.given_up = NOTHING
 
-    def spare(self, authors: Iterable[str]) -> Announcement | None:
-        """The oldest version held of these authors that a merge was made with already."""
+    def spare(self, authors: Iterable[str], *, fresh: bool = False) -> Announcement | None:
+        """The oldest version held of these authors that a merge was made with already; `fresh`: or was not."""
         entries = (entry for author in authors if (entry := self.entries.get(author)) is not None)
-        spare = (e.held for e in entries if e.held is not None and e.held.version <= e.considered)
+        spare = (e.held for e in entries if e.held is not None and (fresh or e.held.version <= e.considered))
         return min(spare, key=lambda a: (a.version, a.author), default=None)
 
     def has_merged(self, announcement: Announcement) -> bool:

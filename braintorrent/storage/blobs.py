@@ -2,7 +2,8 @@
 
 Writing is verified chunk by chunk and durable before the name exists. The store keeps within a bound on
 disk: what was superseded goes first, oldest first, then unfinished downloads, then records of old versions, which
-only tell where models came from; then there is StorageFull.
+only tell where models came from; then there is StorageFull. The first two go as well while the disk itself is nearly
+full: what is kept out of courtesy must not be what keeps this lab from writing its ledger.
 A blob removed while somebody reads it stays readable through the open descriptor.
 Any thread may call; methods that touch many bytes say so.
 """
@@ -10,12 +11,14 @@ Any thread may call; methods that touch many bytes say so.
 from __future__ import annotations
 
 import os
+import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
-from braintorrent.errors import StorageFull
+from braintorrent.errors import StorageBusy, StorageFull
 from braintorrent.records import Artifact, digest
 from braintorrent.records.canonical import HEX_DIGEST
 from braintorrent.records.content import chunk_digests, content_digest
@@ -32,6 +35,9 @@ from braintorrent.storage.incoming import Incoming
 
 PARTIAL = ".part"
 ARCHIVED = 16  # records of old versions take at most this part of the bound
+RESERVE = 64 << 20  # bytes free on the disk, below which nothing superseded is kept
+
+T = TypeVar("T")
 
 
 class BlobStore:
@@ -210,13 +216,12 @@ class BlobStore:
 
     def write(self, descriptor: int, data: bytes | memoryview, offset: int) -> None:
         """Write, giving up what is superseded if the disk itself is full before our bound is."""
-        while True:
-            try:
-                with telling_full(self.path):
-                    return write_at(descriptor, data, offset)
-            except StorageFull:
-                if not self._evict():
-                    raise
+
+        def attempt() -> None:
+            with telling_full(self.path):
+                write_at(descriptor, data, offset)
+
+        self.with_room(attempt)
 
     def finish(self, descriptor: int, file: Path, digest: str) -> None:
         """`file`, whose bytes are on the disk, becomes the blob `digest`, durably."""
@@ -234,13 +239,24 @@ class BlobStore:
         with self._lock:
             self._writing.discard(file.name)
             if file.name in self._partials:
-                if kept and file.suffix == PARTIAL:
+                if kept and file.suffix == PARTIAL and file.exists():
                     self._partials[file.name] = kept
                 else:
                     del self._partials[file.name]
                     file.unlink(missing_ok=True)
 
     # ------------------------------------------------------------- the bound
+
+    def with_room(self, write: Callable[[], T]) -> T:
+        """What `write` returns, called again while it says StorageFull and there is something to give up for it."""
+        while True:
+            try:
+                return write()
+            except StorageBusy:
+                raise
+            except StorageFull:
+                if not self._evict():
+                    raise
 
     def _make_room(self, need: int) -> None:
         with self._lock:
@@ -251,8 +267,10 @@ class BlobStore:
                     raise StorageFull(
                         f"{self.path}: {need} more bytes would exceed the bound of {self.limit_bytes} (disk_gib)"
                     )
+            while shutil.disk_usage(self.path).free < need + RESERVE and self._evict(records=False):
+                pass
 
-    def _evict(self) -> bool:
+    def _evict(self, *, records: bool = True) -> bool:
         with self._lock:
             for name in self._superseded:
                 self.remove(name)
@@ -261,7 +279,7 @@ class BlobStore:
                 if name not in self._writing:
                     self.settle(self.path / name, None)
                     return True
-            for name in self._archived:
+            for name in self._archived if records else ():
                 self.remove(name)
                 return True
             return False

@@ -70,12 +70,19 @@ class Incoming:
             raise
 
     def commit(self) -> None:
-        """Make it a blob, durable on return: every chunk is right by now. BadMessage if it is not complete."""
+        """Make it a blob, durable on return: every chunk is right by now. BadMessage if it is not complete.
+
+        What cannot be made durable is aborted: its bytes would take their room from others.
+        """
         descriptor, artifact = self._open(), self.artifact
         if self.offset != artifact.size:
             raise BadMessage(f"blob {artifact.digest[:16]} ends early, at byte {self.offset}", reason="too-short")
-        self._landed(last=True)
-        self._store.finish(descriptor, self._file, artifact.digest)
+        try:
+            self._landed(last=True)
+            self._store.finish(descriptor, self._file, artifact.digest)
+        except BaseException:
+            self.abort()
+            raise
         self._close(None)
 
     def abort(self, keep: bool = True) -> None:

@@ -306,9 +306,11 @@ class Ledger:
 
     # ------------------------------------------------------------- wholeness
 
-    def needed(self) -> set[str]:
-        """Digests of the blobs that must be on disk: weights and records of the versions held."""
-        rows = self._database.rows("SELECT content, record FROM announcement WHERE held")
+    def needed(self, but: Announcement | None = None) -> set[str]:
+        """Digests of the blobs that must be on disk: weights and records of the versions held, `but` not for this."""
+        others = "held AND (author, incarnation, counter) IS NOT (?, ?, ?)"
+        version = (but.author, *but.version) if but is not None else (None, None, None)
+        rows = self._database.rows(f"SELECT content, record FROM announcement WHERE {others}", *version)
         return {digest for row in rows for digest in row}
 
     def proved(self, me: str = "") -> list[Finding]:

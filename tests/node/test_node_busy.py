@@ -83,7 +83,7 @@ async def test_reading_a_ledger_goes_on_once_it_can_be_read(folders):
                 raise StorageBusy("held")
             return "read"
 
-        assert await node.context.read(read) == "read"
+        assert await node.context.insist(read) == "read"
         assert status(node)["notes"]["ledger"] == "held"
         await node.context.keep(node.context.ledger.flush)
         assert "ledger" not in status(node)["notes"]
