@@ -11,7 +11,7 @@ from rich.live import Live
 
 from braintorrent.experiments.processes import Processes, Statuses
 from braintorrent.node.tables import console as wide_console
-from braintorrent.node.tables import doing, many_peers, scores
+from braintorrent.node.tables import doing, how_it_ended, many_peers, scores
 
 LINE_EVERY = 10.0  # seconds between progress lines in a log file
 
@@ -23,24 +23,29 @@ def watch_live(peers: Processes, *, quiet: bool = False) -> None:
         peers.watch(lambda statuses, ended: None)
     elif console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:
-            peers.watch(lambda statuses, ended: live.update(many_peers(statuses, ended)))
+            peers.watch(lambda statuses, ended: live.update(many_peers(statuses, ended, peers.failures)))
     else:
-        lines = _Lines(console)
+        lines = _Lines(console, peers)
         peers.watch(lines.show)
-        console.print(many_peers(peers.last, peers.ended))
+        console.print(many_peers(peers.last, peers.ended, peers.failures))
 
 
 class _Lines:
-    def __init__(self, console: Console) -> None:
-        self.console, self.next = console, 0.0
+    def __init__(self, console: Console, peers: Processes) -> None:
+        self.console, self.peers, self.next = console, peers, 0.0
+        self.told: set[str] = set()  # who failed
 
     def show(self, statuses: Statuses, ended: dict[str, int]) -> None:
+        for name, words in self.peers.failures.items():
+            if name not in self.told:
+                self.told.add(name)
+                self.console.print(f"{name} {how_it_ended(ended[name])}: {words}", highlight=False, soft_wrap=True)
         if time.monotonic() < self.next:
             return
         self.next = time.monotonic() + LINE_EVERY
         words = []
         for name, status in statuses.items():
-            what = "done" if name in ended else "starting" if status is None else doing(status)
+            what = how_it_ended(ended[name]) if name in ended else "starting" if status is None else doing(status)
             figures = f"v{status['versions']} {scores(status)}" if status else ""
             words.append(" ".join([name, what, figures]).strip())
         self.console.print(" | ".join(words), highlight=False, soft_wrap=True)

@@ -109,6 +109,14 @@ class Processes:
         codes = {self.names[folder]: process.poll() for folder, process in self.running.items()}
         return {name: code for name, code in codes.items() if code is not None}
 
+    @property
+    def failures(self) -> dict[str, str]:
+        """Name -> the last line of each process that ended with another code than 0."""
+        return {
+            self.names[folder]: self.last_words(folder, 1)
+            for folder, process in self.running.items() if process.poll()
+        }  # fmt: skip
+
     def poll(self) -> Statuses:
         """The last known status of each peer, by name."""
         for folder, process in self.running.items():

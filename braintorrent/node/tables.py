@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console, Group
@@ -53,19 +54,27 @@ def one_peer(status: dict[str, Any]) -> Group:
     return Group(head, Text(), table)
 
 
-def many_peers(statuses: dict[str, dict[str, Any] | None], ended: dict[str, int]) -> Table:
-    """What `launch` and the demo show: one row per peer. `ended`: name -> exit code of those that are done."""
+def many_peers(
+    statuses: dict[str, dict[str, Any] | None],
+    ended: dict[str, int],
+    failures: Mapping[str, str] = MappingProxyType({}),
+) -> Table:
+    """What `launch` and the demo show: one row per peer.
+
+    ended: name -> exit code of those that are done; failures: name -> what those said last that did not end well.
+    """
     table = Table("peer", "doing", "version", "merged last", "validation", "in", "out", "trouble", header_style="bold")
     for name, status in statuses.items():
         if status is None:
-            table.add_row(name, "starting" if name not in ended else _exit(ended[name]), *[""] * 6)
+            what = how_it_ended(ended[name]) if name in ended else "starting"
+            table.add_row(name, what, *[""] * 5, Text(failures.get(name, ""), "yellow"))
             continue
-        what = _exit(ended[name]) if name in ended else doing(status)
+        what = how_it_ended(ended[name]) if name in ended else doing(status)
         others = (f"{p['name']}: {trouble(p)}" for p in status["peers"] if trouble(p))
         worst = next(iter(status["notes"].values()), next(others, ""))
         table.add_row(
             name, what, str(status["versions"]), merged(status), scores(status), size(status["bytes_in"]),
-            size(status["bytes_out"]), Text("" if name in ended else worst, "yellow"),
+            size(status["bytes_out"]), Text(failures.get(name, "") if name in ended else worst, "yellow"),
         )  # fmt: skip
     return table
 
@@ -159,5 +168,6 @@ def _counter(version: str | None) -> str:
     return version.rsplit(".", 1)[1] if version else ""
 
 
-def _exit(code: int) -> str:
-    return "done" if code == 0 else f"ended with {code}"
+def how_it_ended(code: int) -> str:
+    """What a process was up to that is no more."""
+    return "done" if code == 0 else f"failed ({code})"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.transforms import Compose, LoadImage, map_binary_to_indices
 
@@ -21,6 +22,7 @@ from braintorrent.tasks._pipeline import check_affine, check_image, common_form,
 from braintorrent.tasks.layouts import Entry, open_dataset
 from braintorrent.tasks.layouts.dicom import check_series
 from braintorrent.tasks.layouts.parts import assign
+from braintorrent.tasks.layouts.reading import MISPLACED, apart, misplaced
 
 CENTRES = 1 << 16  # remembered patch centres per case and kind: enough to choose from, small beside the scan
 
@@ -83,8 +85,13 @@ def read(path: Path, key: str, where: str) -> Any:
 def _check(image: Any, label: Any, where: str, options: Options) -> None:
     if image.shape[1:] != label.shape[1:]:
         raise DataError(f"{where}: image {_size(image)} and label {_size(label)} differ in shape")
+    if len(label) != 1:
+        raise DataError(f"{where}: the label has {len(label)} channels; a mask has one")
     check_image(image, where, options)
     check_affine(label, f"{where}: label")
+    millimetres = apart(np.asarray(image.affine), np.asarray(label.affine), image.shape[1:])
+    if (away := millimetres / min(image.pixdim.tolist())) > MISPLACED:
+        raise DataError(f"{where}: {misplaced(millimetres, away)}; resample it to the image's grid, or mend its header")
     values = label.unique().tolist()
     unknown = [v for v in values if v not in range(len(options.labels))]
     if unknown:

@@ -15,14 +15,13 @@ from braintorrent.errors import DataError
 from braintorrent.tasks.layouts import PARTS, Dataset, Entry, open_dataset
 from braintorrent.tasks.layouts.dicom import check_series
 from braintorrent.tasks.layouts.parts import assign
-from braintorrent.tasks.layouts.reading import Scan, decode
+from braintorrent.tasks.layouts.reading import MISPLACED, Scan, apart, decode, misplaced
 from braintorrent.workbench.check_configuration import Setup
 from braintorrent.workbench.check_findings import Group
 from braintorrent.workbench.check_set import check_parts, check_set, named
 
 SAME_PLACE = 0.01  # voxels; below it lies what headers in float32 round away
 FLAT = 1e-6  # of the volume of a voxel with right angles
-MISPLACED = 0.5  # voxels; from here on a label names the neighbour's tissue
 
 
 @dataclass(slots=True)
@@ -193,6 +192,9 @@ def _check_classes(group: Group, case: Case, classes: Sequence[str | int], agree
 
 
 def _check_mask(group: Group, case: Case, label: Scan, labels: Sequence[str]) -> None:
+    if len(label.voxels) != 1:
+        group.error("channels", f"the label has {len(label.voxels)} channels; a mask has one", case.where,
+                    "convert it to one volume of label values")  # fmt: skip
     values, counts = np.unique(label.voxels, return_counts=True)
     known = np.isin(values, np.arange(len(labels))) if labels else np.ones(len(values), bool)
     case.counts.update({int(v): int(n) for v, n, ok in zip(values, counts, known, strict=True) if ok})
@@ -227,11 +229,9 @@ def _check_place(group: Group, case: Case, image: Scan, label: Scan) -> None:
         return
     if image.affine is None or label.affine is None or np.allclose(image.affine, label.affine, rtol=0, atol=1e-6):
         return
-    corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array([*image.shape, 1, 1][:3]) - 1)
-    moved = np.hstack([corners, np.ones((8, 1))]) @ (image.affine - label.affine).T[:, :3]
-    millimetres = float(np.linalg.norm(moved, axis=1).max())
+    millimetres = apart(image.affine, label.affine, image.shape)
     away = millimetres / (min(image.spacing) or 1.0)
-    where = f"the label lies up to {away:.2g} voxels ({millimetres:.3g} mm) from its image"
+    where = misplaced(millimetres, away)
     if away > MISPLACED:
         ways = ["".join(_axes(scan.affine)) for scan in (image, label)]
         turned = f"; orientation {ways[0]} and {ways[1]}" if ways[0] != ways[1] else ""

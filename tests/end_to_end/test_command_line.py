@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import sys
 
 import pytest
@@ -150,6 +151,22 @@ def test_status_of_who_never_ran_and_of_who_starts(typed, folder):
     assert typed("trust", f"lab-b {Identity.create().id}", "-C", folder)[0] == 0
     assert (StatePaths(folder).ledger).exists()
     assert "without a farewell" not in typed("status", folder)[1], "it never ran"
+
+
+def test_launch_says_at_once_whose_process_failed_and_why(typed, federate):
+    labs = federate("lab-a", "lab-b", stop={"versions": 1}, timing={"alone_after": 1.0, "linger": 1.0})
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        toml = labs.folders["lab-a"] / "peer.toml"
+        toml.write_text(toml.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+        code, said, words = typed("launch", labs.root)
+    assert code == 1
+    first, rest = said.split("lab-a failed (2): braintorrent: ", 1)
+    assert "done" not in first
+    assert rest.startswith(f"port {port} is in use")
+    assert said.count("failed (2): ") == 1
+    assert "done" in next(line for line in rest.splitlines() if "│ lab-b" in line)
+    assert str(port) in words
 
 
 def test_launch_names_what_it_cannot_tell_apart(typed, federate):

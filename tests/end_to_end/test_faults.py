@@ -67,8 +67,10 @@ def refused(monkeypatch, capsys):
     return run
 
 
-def save(path, array):
-    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+def save(path, array, moved=0.0):
+    affine = np.eye(4)
+    affine[0, 3] = moved
+    nibabel.save(nibabel.Nifti1Image(array, affine), path)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +80,13 @@ def save(path, array):
         (lambda scans: (scans / "images/0.nii.gz").write_bytes(b"no scan"), "training case 0: the image"),
         (lambda scans: save(scans / "labels/0.nii.gz", np.zeros((9, 10, 10), np.uint8)), "shape"),
         (lambda scans: save(scans / "labels/0.nii.gz", np.full((10, 10, 10), 7, np.uint8)), "7"),
+        (
+            lambda scans: save(scans / "labels/0.nii.gz", np.zeros((10, 10, 10, 2), np.uint8)),
+            "the label has 2 channels",
+        ),
+        (lambda scans: save(scans / "labels/0.nii.gz", np.zeros((10, 10, 10), np.uint8), 3.0), "3 voxels (3 mm) from"),
     ],
-    ids=["missing", "unreadable", "misshapen", "unknown label"],
+    ids=["missing", "unreadable", "misshapen", "unknown label", "channels", "misplaced"],
 )
 def test_bad_data_is_one_line(federate, refused, scans, spoil, says):
     folder = lab(federate, BRAIN, data=str(scans))

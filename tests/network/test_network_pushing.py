@@ -225,6 +225,39 @@ async def test_a_receiver_that_stops_reading_does_not_hold_the_sender(labs, monk
             await waiting
 
 
+async def test_who_waits_no_longer_has_the_sink_to_itself_at_once_and_the_rest_is_refused(labs, monkeypatch):
+    begun, may, written_, trouble = threading.Event(), threading.Event(), [], []
+
+    class Slow:
+        def write(self, data):
+            begun.set()
+            may.wait(10)
+            written_.append(len(data))
+
+    async def sending(client, *arguments):
+        try:
+            await client.push(*arguments)
+        except Refused as error:
+            trouble.append(error.reason)
+
+    async with receiving(labs) as (a, b, inbox, client, address, server):
+        waiting = expecting(inbox, a.id, Slow())
+        with written(a, CONTENT) as file:
+            push = asyncio.create_task(sending(client, b.id, address, BLOB, file))
+            await asyncio.to_thread(begun.wait, 10)
+            waiting.cancel()
+            await asyncio.sleep(0.1)
+            assert not waiting.done(), "a thread is in the sink"
+            may.set()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert written_ == [limits.MIB]
+            await push
+        assert trouble == ["unwanted"]
+        assert written_ == [limits.MIB], "nothing came after"
+        assert not server.conduct.faults(a.id)
+
+
 async def test_a_push_keeps_to_the_pace_it_is_given(labs, sink):
     async with receiving(labs) as (a, b, inbox, client, address, _):
         told = []

@@ -48,6 +48,24 @@ async def test_nobody_waits_for_a_lab_that_is_not_there_any_more(folders, run, u
     assert f"no lab that stays is known to hold version {status(one)['versions']}" in caplog.text
 
 
+async def test_what_was_trained_outlives_a_stop_during_its_evaluation_and_a_full_disk(folders, run, until):
+    (one,) = await run(*folders("lab-a", timing={"alone_after": 0.0}))
+    evaluate, begun, may = one.lab.learner.evaluate, threading.Event(), threading.Event()
+
+    def slowly():
+        begun.set()
+        may.wait(20)
+        return evaluate()
+
+    one.lab.learner.evaluate = slowly
+    one.context.blobs.limit_bytes = 1000  # no room in the store; there is for a checkpoint
+    await asyncio.to_thread(begun.wait, 20)
+    one.stop()
+    may.set()
+    assert await asyncio.wait_for(one.finished(), 10) == "stopped"
+    assert one.lab.state.checkpoint.exists()
+
+
 async def test_who_waits_for_another_lab_keeps_a_checkpoint_meanwhile_and_goes_no_sooner(
     folders, run, until, monkeypatch
 ):

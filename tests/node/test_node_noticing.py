@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import tomli_w
 
+from braintorrent.errors import StorageFull
+from braintorrent.node import noticing
 from braintorrent.node.lab import Lab, ensure_identity
 from braintorrent.node.members import asked, members, pick
 from braintorrent.node.node import Node
@@ -65,6 +67,28 @@ async def test_word_goes_down_a_chain_and_each_lab_does_as_it_likes(folders, run
     assert {m["name"]: m["vouched"] for m in seen["members"]}["lab-new"] == "lab-a"
     assert [m["name"] for m in seen["members"] if m["seen"]] == ["lab-b"]
     assert pick(c, "lab-d")[0].why == "spoils what it sends"
+
+
+async def test_what_is_heard_while_the_disk_is_full_is_done_once_there_is_room(folders, run, until, monkeypatch):
+    settle, room = noticing._settle, []
+
+    def full(*arguments):
+        if not room:
+            raise StorageFull("no room")
+        return settle(*arguments)
+
+    monkeypatch.setattr(noticing, "_settle", full)
+    a, b, _ = folders("lab-a", "lab-b", "lab-c")
+    knobs(b, revocations="accept")
+    gone = Roster(StatePaths(a).roster).named("lab-c")
+    _, second = await run(a, b)
+    second.context.machine.policy = replace(second.context.machine.policy, storage_retry=0.2)
+    revoke(StatePaths(a), ensure_identity(a), FED, "lab-c", "spoils")
+    await until(lambda: status(second)["notes"].get("disk") == "no room")
+    await asyncio.sleep(0.5)
+    assert gone <= roster(b).ids
+    room.append(True)
+    await until(lambda: not gone & roster(b).ids)
 
 
 async def test_a_revoked_labs_models_are_dropped_and_no_longer_served(folders, run, until):

@@ -104,6 +104,23 @@ def test_rumours_do_not_push_out_the_proven_address_of_a_silent_peer_nor_cut_its
     assert list(contacts.due(1.0)) == ["a"]
 
 
+def test_rumours_only_ever_push_out_rumours() -> None:
+    contacts = known()
+    contacts.sighted("a", "roster:1", 0.0)
+    contacts.failed("a", "not there yet", 0.0)
+    for port in range(100):
+        contacts.sighted("a", f"rumour:{port}", 1.0, gossip=True)
+    assert contacts.of["a"].addresses[0] == "rumour:99"
+    assert "roster:1" in contacts.of["a"].addresses
+    contacts.sighted("a", "rumour:99", 1.0)  # it says so itself
+    for port in range(MAX_ADDRESSES_EACH):
+        contacts.sighted("a", f"hint:{port}", 1.0)
+    assert set(contacts.of["a"].addresses).isdisjoint(f"rumour:{port}" for port in range(99))
+    before = contacts.of["a"].addresses
+    contacts.sighted("a", "rumour:200", 1.0, gossip=True)
+    assert contacts.of["a"].addresses == before
+
+
 def test_presence_is_having_been_heard_lately_and_not_leaving() -> None:
     contacts = known("a", "b", "c", "d")
     for peer, phase in (("a", "working"), ("b", "leaving"), ("c", "final")):

@@ -235,6 +235,26 @@ def test_a_full_disk_gives_up_one_merged_model_and_keeps_its_room_for_the_own_ve
     assert s.fetches[-1].announcement == said("c", 7, 2)
 
 
+def test_for_an_own_version_even_what_waits_for_a_merge_goes_and_the_rest_is_merged(shell: Make, said: Said) -> None:
+    s = merged_all(shell, said, "ab", ask_every=1000.0)
+    for peer, version in (("a", 9), ("b", 8)):
+        s.asked_by(peer, said(peer, version, 2))
+    s.fetch_all()
+    assert s.machine.table.candidates() == [said("a", 9, 2), said("b", 8, 2)]
+    s.others.clear()
+    s.feed("storage_full", said("a", 20))
+    assert forgotten(s) == [], "nothing of one's own waits yet"
+    s.train()
+    s.work.clear()
+    s.feed("published", None)
+    assert forgotten(s) == [said("b", 8, 2)]
+    s.wait(10.1)
+    s.publish()
+    assert s.merge().candidates == (said("a", 9, 2),)
+    s.asked_by("b", said("b", 8, 3))
+    assert s.fetches[-1].announcement == said("b", 8, 3)
+
+
 def test_nothing_is_given_up_that_is_not_merged_or_whose_author_is_gone(shell: Make, said: Said) -> None:
     s = merged_all(shell, said, "ab", ask_every=1000.0, ask_deadline=1.0)
     s.now = 10_000.0  # nobody was heard from for long

@@ -13,10 +13,10 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from braintorrent.errors import BadMessage, StorageFull
+from braintorrent.errors import BadMessage, StorageBusy, StorageFull
 from braintorrent.records import Artifact
 from braintorrent.records.content import CHUNK_BYTES, digest
-from braintorrent.storage import BlobStore, incoming
+from braintorrent.storage import BlobStore, blobs, incoming, write_atomically
 from braintorrent.storage.incoming import FLUSH_BYTES
 
 MIB = 1 << 20
@@ -280,6 +280,40 @@ def test_a_full_disk_is_told_and_all_resumes_when_there_is_room(small_disk):
     assert not store.has(old)
 
 
+def test_other_files_find_room_where_something_may_be_given_up(small_disk, monkeypatch):
+    monkeypatch.setattr(blobs, "RESERVE", 0)
+    store = BlobStore(small_disk / "blobs", 1 << 40)
+    kept, record, old = (store.put([os.urandom(size)]).digest for size in (MIB, 1000, MIB + MIB // 2))
+
+    def write():
+        write_atomically(small_disk / "other", bytes(2 * MIB))
+
+    with pytest.raises(StorageFull):
+        store.with_room(write)
+    store.supersede(old)
+    store.archive(record)
+    with pytest.raises(StorageBusy):
+        store.with_room(busy)
+    assert store.has(old), "to give it up would not help"
+    store.with_room(write)
+    assert (small_disk / "other").stat().st_size == 2 * MIB
+    assert store.digests() == {kept, record}
+
+
+def busy():
+    raise StorageBusy("held")
+
+
+def test_on_a_nearly_full_disk_nothing_superseded_is_kept_but_records_are(small_disk):
+    store = BlobStore(small_disk / "blobs", 1 << 40)
+    old, record = store.put([bytes(MIB)]).digest, store.put([b"record"]).digest
+    store.supersede(old)
+    store.archive(record)
+    assert store.has(old)
+    store.put([b"x"])  # of which there would be room
+    assert (store.has(old), store.has(record)) == (False, True)
+
+
 def test_the_disk_is_at_work_while_a_large_blob_arrives(store, monkeypatch):
     flushed = []
 
@@ -331,9 +365,26 @@ def test_what_the_flush_of_all_lost_is_fetched_again(store, monkeypatch):
         patch.setattr(incoming, "sync", fail)
         with pytest.raises(OSError, match="x"):
             download.commit()
+    assert (store.size(), list(store.path.iterdir())) == (0, []), "nobody has to end it"
     download.abort()
     assert store.receive(describe(DATA)).offset == 0
     assert not store.has(digest(DATA))
+
+
+def test_a_blob_whose_name_may_not_be_durable_is_none(store, monkeypatch):
+    def fail(folder):
+        raise OSError(errno.ENOSPC, "x")
+
+    download = store.receive(describe(DATA))
+    download.write(memoryview(DATA))
+    with monkeypatch.context() as patch:
+        patch.setattr(blobs, "sync_folder", fail)
+        with pytest.raises(StorageFull):
+            download.commit()
+    assert (store.size(), store.has(digest(DATA))) == (0, False)
+    receive(store, DATA)
+    assert store.verify(digest(DATA))
+    assert len(list(store.path.iterdir())) == 1
 
 
 def test_what_a_flush_lost_meanwhile_is_not_kept(store, monkeypatch):

@@ -5,6 +5,7 @@ NIfTI is read with nibabel; a DICOM series and 2-D images with MONAI's readers; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from braintorrent.errors import DataError
 
 NIFTI = (".nii", ".nii.gz")
+MISPLACED = 0.5  # voxels between a label and its image; from here on it names the neighbour's tissue
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +75,15 @@ def _channels_first(array: np.ndarray, spatial: int) -> np.ndarray:
     if array.ndim <= spatial:
         return array[None]
     return np.moveaxis(array.reshape(*array.shape[:spatial], -1), -1, 0)
+
+
+def apart(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
+    """Millimetres, at most, between where two affines [4, 4] put the same corner of a volume."""
+    corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array([*shape, 1, 1][:3]) - 1)
+    moved = np.hstack([corners, np.ones((8, 1))]) @ (one - other).T[:, :3]
+    return float(np.linalg.norm(moved, axis=1).max())
+
+
+def misplaced(millimetres: float, voxels: float) -> str:
+    """In words."""
+    return f"the label lies up to {voxels:.2g} voxels ({millimetres:.3g} mm) from its image"

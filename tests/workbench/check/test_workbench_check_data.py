@@ -95,6 +95,10 @@ BROKEN: dict[str, tuple[Callable[[Any], Any], str, str, str]] = {
         lambda lab: lab.change(lab.label("training2"), same, moved(0.25)),
         "warning", "affine", "the label lies up to 0.25 voxels (0.25 mm) from its image",
     ),
+    "channels of the label": (
+        lambda lab: lab.change(lab.label("training2"), lambda array: np.stack([array, array], -1)),
+        "error", "channels", "the label has 2 channels; a mask has one",
+    ),
     "channels": (
         lambda lab: lab.change(lab.image("training2"), lambda array: np.stack([array, array], -1)),
         "error", "channels", "the image has 2 channels; task.channels says 1",
