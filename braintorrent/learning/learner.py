@@ -56,6 +56,11 @@ class TorchLearner:
         """Layout of the travelling weights."""
         return self._flat.schema
 
+    @property
+    def personal(self) -> bool:
+        """Whether there are tensors that never leave this lab, and so are in no version."""
+        return bool(self._flat.personal)
+
     def weights(self) -> Weights:
         """The current weights; on the CPU the live model's own memory."""
         return self._flat.weights()
@@ -71,9 +76,10 @@ class TorchLearner:
     def train(self, halt: Callable[[], bool], progress: Callable[[int, int], None]) -> Trained:
         """Finish the version under way, or begin one; steps, seconds and mean loss are of the whole version.
 
-        Diverged when the loss is no longer finite: such weights are worth nothing to anyone; load others.
+        Diverged when the loss is no longer finite: such weights are worth nothing to anyone; load others. Personal
+        tensors, which nobody else has, are then as they were.
         """
-        steps = self.task.steps
+        steps, before = self.task.steps, {name: tensor.clone() for name, tensor in self._flat.personal.items()}
         self._flat.module.train()
         while self._done < steps:
             if halt():
@@ -83,6 +89,7 @@ class TorchLearner:
             if not math.isfinite(loss):
                 self._done, self._seconds, self._loss = 0, 0.0, 0.0
                 self._optimiser = self._new_optimiser()  # its state has seen these gradients
+                self._restore_personal(before)
                 raise Diverged(f"training diverged: loss {loss} at step {self._step}; a lower task.lr may help")
             self._loss += loss
             self._step += 1
@@ -140,11 +147,15 @@ class TorchLearner:
                     value = torch.from_numpy(array.copy()) if kind == "tensor" else array.item()
                     found.setdefault(int(index), {})[key] = value
         self._optimiser.load_state_dict({**whole, "state": found})
-        for name, tensor in self._flat.personal.items():
-            tensor.copy_(torch.from_numpy(state[f"personal.{name}"]))
+        self._restore_personal({n: torch.from_numpy(state[f"personal.{n}"]) for n in self._flat.personal})
         if "anchor" in state:
             self._anchor = Weights(self.schema)
             np.copyto(self._anchor.buffer, state["anchor"])
+
+    @torch.no_grad()
+    def _restore_personal(self, values: Mapping[str, torch.Tensor]) -> None:
+        for name, tensor in self._flat.personal.items():
+            tensor.copy_(values[name])
 
     def _one_step(self) -> float:
         model = self._flat.module

@@ -197,7 +197,18 @@ class Context:
         learner, newest = self.lab.learner, self.machine.newest
         base = newest.version if newest else NOTHING
         pending = {"inside": inside, "merge": self.pending.merge.to_plain() if self.pending.merge else None}
-        checkpoint = Checkpoint(base, learner.weights(), learner.state(), pending)
+        self._save(Checkpoint(base, learner.weights(), learner.state(), pending))
+
+    def outdate_checkpoint(self, published: Announcement) -> None:
+        """A version holds all that one would, but what never leaves this lab. StorageFull."""
+        learner = self.lab.learner
+        if getattr(learner, "personal", False):
+            pending = {"inside": False, "merge": None}
+            self._save(Checkpoint(published.version, learner.weights(), learner.state(), pending))
+        else:
+            self.lab.state.checkpoint.unlink(missing_ok=True)
+
+    def _save(self, checkpoint: Checkpoint) -> None:
         self.blobs.with_room(lambda: save_checkpoint(self.lab.state.checkpoint, checkpoint))
 
     def forget(self, announcement: Announcement) -> None:

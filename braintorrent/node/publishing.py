@@ -57,7 +57,7 @@ def _publish(context: Context, effect: effects.Publish) -> Announcement:
     if remembered := lab.method.state():
         write_atomically(lab.state.method, json.dumps(remembered).encode())
     context.ledger.publish(announcement, context.pending.merge)
-    lab.state.checkpoint.unlink(missing_ok=True)
+    context.outdate_checkpoint(announcement)
     return announcement
 
 

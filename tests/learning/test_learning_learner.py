@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,27 @@ def test_a_checkpoint_continues_to_the_bit(optimiser: type, arguments: dict[str,
     ours, theirs = after.state(), whole.state()
     assert ours.keys() == theirs.keys()
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours if name not in ("seconds", "loss"))
+
+
+def test_training_that_diverged_leaves_personal_tensors_as_they_were() -> None:
+    class PersonalHead(Method):
+        def role(self, name: str, role: str) -> str:
+            return "personal" if name.startswith("5.") else role
+
+    learner = TorchLearner(Regression(torch.optim.SGD), PersonalHead(), 0, 7)
+    learner.train(go_on, ignore)
+    own = learner.weights().copy()
+    kept = {name: array for name, array in learner.state().items() if name.startswith("personal.")}
+    absurd = own.copy()
+    absurd.view("6.weight")[:] = 1e30
+    learner.load(absurd)
+    with pytest.raises(Diverged):
+        learner.train(go_on, ignore)
+    assert kept
+    for name, array in kept.items():
+        assert np.array_equal(learner.state()[name], array)
+    learner.load(own)
+    assert math.isfinite(learner.train(go_on, ignore).loss)
 
 
 def test_without_a_checkpoint_training_goes_on_with_the_next_batches() -> None:

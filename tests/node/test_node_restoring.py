@@ -9,6 +9,7 @@ import torch
 
 from braintorrent.config import load_federation, load_peer
 from braintorrent.learning.learner import TorchLearner
+from braintorrent.methods import Method
 from braintorrent.node.lab import Lab
 from braintorrent.node.node import Node
 from braintorrent.storage import StatePaths
@@ -60,3 +61,27 @@ async def test_batches_go_on_where_the_last_version_ended(folders):
 
     assert await batches(2) == [0, 1, 2, 3, 4, 5]
     assert await batches(3) == [6, 7, 8]
+
+
+async def test_what_never_leaves_the_lab_outlives_a_kill_after_a_publication(folders):
+    (folder,) = folders("lab-a", timing={"alone_after": 0.0, "linger": 0.1}, stop={"versions": 1}, discovery=False)
+    federation = load_federation(folder.parent / "federation.toml")
+
+    class PersonalBias(Method):
+        def role(self, name, role):
+            return "personal" if name == "bias" else role
+
+    def lab():
+        return Lab.assemble(
+            folder, folder, federation, load_peer(folder), lambda *_: TorchLearner(Line(), PersonalBias(), 0, 7), folder
+        )
+
+    first = lab()
+    async with asyncio.timeout(30), Node(first) as node:
+        await node.finished()
+    trained = first.learner.state()["personal.bias"]
+    again = lab()
+    assert not np.array_equal(again.learner.state()["personal.bias"], trained)
+    async with asyncio.timeout(30), Node(again) as node:
+        await node.finished()
+    assert np.array_equal(again.learner.state()["personal.bias"], trained)
