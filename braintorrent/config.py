@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -189,8 +190,20 @@ def faults(model: type[BaseModel], data: Any, where: str) -> dict[str, str]:
 def _in_words(model: type[BaseModel], key: str, fault: dict[str, Any]) -> str:
     if fault["type"] != "extra_forbidden":
         return f"{key}: {fault['msg']}" if key else str(fault["msg"])
-    owner = _owner(model, fault["loc"][:-1])
-    return f"{key}: unknown key; allowed: {', '.join(owner.model_fields)}"
+    owner, name = _owner(model, fault["loc"][:-1]), str(fault["loc"][-1])
+    return f"{key}: unknown key; allowed: {', '.join(owner.model_fields)}{_meant(model, owner, name)}"
+
+
+def _meant(model: type[BaseModel], owner: type[BaseModel], name: str) -> str:
+    """Where such a key stands, or what it is called."""
+    if name in model.model_fields:
+        return "; it stands above all sections"
+    for section in model.model_fields:
+        inner = _owner(model, (section,))
+        if inner is not model and name in inner.model_fields:
+            return f"; it stands under [{section}]"
+    near = get_close_matches(name, owner.model_fields, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _owner(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:

@@ -89,7 +89,7 @@ def cli() -> None:
                         braintorrent check lab-a
     Two labs:           braintorrent run lab-a
                         braintorrent invite lab-b -C lab-a          (prints a code; give it to the other lab)
-                        braintorrent join CODE lab-b --data SCANS   (there; shows what it is to, and asks)
+                        braintorrent join CODE lab-b --data SCANS   (there; shows whom it would join, and asks)
     Two labs by hand:   braintorrent id lab-a       (prints a line; give it to the other lab)
                         braintorrent id lab-b
                         braintorrent trust "LINE OF LAB-A" -C lab-b

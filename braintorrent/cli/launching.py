@@ -15,8 +15,8 @@ import click
 def launch(root: Path, as_json: bool, prepare: bool) -> None:
     """Run every peer folder below ROOT on this machine, one process each.
 
-    Keys are made and rosters filled, so that all of them trust each other. Ctrl-C ends all, cleanly; the
-    next launch goes on where they stopped. Exit code 0 if every peer ended with 0.
+    Keys are made and rosters filled, so that all of them trust each other, whoever was taken off one included.
+    Ctrl-C ends all, cleanly; the next launch goes on where they stopped. Exit code 0 if every peer ended with 0.
     """
     import json
 
@@ -36,7 +36,7 @@ def launch(root: Path, as_json: bool, prepare: bool) -> None:
         what = "the scans are made" if made else "nothing to make"
         click.echo(f"{what}; next: braintorrent launch {root}, or: braintorrent run {folders[0]}", err=True)
         return
-    introduce(folders)
+    introduce(folders, say)
     with Processes(folders) as peers:
         try:
             watch_live(peers, quiet=as_json)

@@ -46,6 +46,8 @@ def lineage(version: str | None, folder: Path, depth: int | None, as_json: bool,
     from braintorrent.records import Identity
     from braintorrent.storage import Ledger, StatePaths, taken_from
 
+    if version is not None and Path(version, "peer.toml").exists():
+        raise ConfigError(f"{version} is a folder, no version: braintorrent lineage -C {version}")
     check_folder(folder)
     paths = StatePaths(folder)
     if not paths.ledger.exists():

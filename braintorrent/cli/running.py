@@ -56,6 +56,22 @@ def run(folder: Path, verbose: bool) -> None:
     with leading(lab):
         reason = asyncio.run(_run(lab))
     click.echo(f"{lab.peer.name}: {reason}")
+    if reason == "finished":
+        click.echo(_models(lab))
+
+
+def _models(lab: Lab) -> str:
+    """Where the run's models are, and how they do on this lab's own validation cases."""
+    from braintorrent.node.keeping import told
+
+    models, name = lab.state.models, lab.learner.score
+    known = {model: told(models, model) for model in ("latest", "best", "own", "merged")}
+    scores = {model: said["score"].get(name) for model, said in known.items() if said}
+    said = [model if score is None else f"{model} ({name} {score:.3f})" for model, score in scores.items()]
+    own, merged = scores.get("own"), scores.get("merged")
+    worse = own is not None and merged is not None and merged < own
+    hint = "; own does better here (--model own), merged is the one for all" if worse else ""
+    return f"models:     {', '.join(said)} in {models}{hint}"
 
 
 async def _run(lab: Lab) -> str:

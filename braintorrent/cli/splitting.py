@@ -63,6 +63,7 @@ def _shares(laid: Any) -> Any:
     first = 1 if laid.unit else 0  # how much background a scan has says little
     table = Table("lab", *laid.parts, *(f"{label}{laid.unit}" for label in laid.labels[first:]), header_style="bold")
     for share in laid.shares:
-        amounts = (f"{amount:.3g}" if laid.unit else f"{amount:.0f}" for amount in share.amounts[first:])
+        whole = [not laid.unit or amount >= 100 for amount in share.amounts[first:]]
+        amounts = (f"{a:.0f}" if plain else f"{a:.3g}" for a, plain in zip(share.amounts[first:], whole, strict=True))
         table.add_row(share.name, *(str(share.counts[part]) for part in laid.parts), *amounts)
     return table

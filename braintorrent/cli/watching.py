@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -30,6 +31,13 @@ def status(folder: Path, as_json: bool, watch: bool) -> None:
     if found is None:
         _not_running(folder, as_json)
         sys.exit(1)
+    with contextlib.suppress(KeyboardInterrupt):  # is how a watch ends
+        _show(folder, found, as_json=as_json, watch=watch)
+
+
+def _show(folder: Path, found: dict[str, Any] | None, *, as_json: bool, watch: bool) -> None:
+    from braintorrent.node.control import read_status
+
     if as_json:
         while found is not None:
             click.echo(json.dumps({"running": True, **found}))
@@ -44,6 +52,7 @@ def status(folder: Path, as_json: bool, watch: bool) -> None:
     from braintorrent.node.tables import one_peer
 
     console = wide_console()
+    assert found is not None
     if not watch:
         console.print(one_peer(found))
         return

@@ -38,17 +38,24 @@ def peer_folders(root: Path) -> list[Path]:
     return folders
 
 
-def introduce(folders: Iterable[Path]) -> dict[Path, str]:
-    """Make missing keys and put every peer on every other's roster. Returns folder -> peer id."""
+def introduce(folders: Iterable[Path], say: Callable[[str], object] = lambda text: None) -> dict[Path, str]:
+    """Make missing keys and put every peer on every other's roster. Returns folder -> peer id.
+
+    say: told, a line each, of labs that had a roster and now trust somebody more.
+    """
     folders = list(folders)
     identities = {folder: ensure_identity(folder) for folder in folders}
     for folder in folders:
         paths = StatePaths(folder)
+        before = Roster(paths.roster).ids if paths.roster.exists() else None
         for other, identity in identities.items():
             member = Member(name=load_peer(other).name, addresses=tuple(address_hints(other)))
             if other != folder:  # renamed, perhaps, by whoever launches
                 known = identity.id in Roster(paths.roster).members
                 trust(paths, identities[folder], identity.id, member, replace=known)
+        roster = Roster(paths.roster)
+        if before is not None and (added := roster.ids - before):
+            say(f"{load_peer(folder).name} now trusts {', '.join(sorted(map(roster.name, added)))}")
     return {folder: identity.id for folder, identity in identities.items()}
 
 

@@ -63,9 +63,9 @@ def nearby(lab: Lab) -> Callable[[], bool]:
 
 async def watch_roster(context: Context) -> None:
     """Follow the roster file for as long as the node runs."""
-    if context.machine.step is Step.SEEKING and context.lab.roster.names:
+    if context.machine.step is Step.SEEKING:
         wait = max(0.0, context.machine.deadline - context.now)
-        log.info("looking for %s for up to %.0f s", context.lab.roster.names, wait)
+        log.info("looking for %s for up to %.0f s", context.lab.roster.names or "a lab that it may trust", wait)
     _dial_roster(context)
     while True:
         await asyncio.sleep(ROSTER_EVERY)

@@ -34,8 +34,9 @@ async def publish(context: Context, effect: effects.Publish) -> None:
     previous = context.machine.newest
     context.pending = Pending()
     await context.keep(keep_published, context, announcement, dict(context.metrics.get("own", {})))
-    most = f", the last: waiting for the others' last ones, {context.machine.policy.linger:g} s at most"
-    log.info("published version %d%s", announcement.version.counter, most if announcement.final else "")
+    most = f": waiting for the others' last ones, {context.machine.policy.linger:g} s at most"
+    last = f", the last{most if context.lab.roster.ids else ''}" if announcement.final else ""
+    log.info("published version %d%s", announcement.version.counter, last)
     context.tell(lambda now: context.machine.published(announcement, now))
     await context.keep(context.look_back)
     if previous is not None:

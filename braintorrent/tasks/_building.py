@@ -25,8 +25,9 @@ def class_of(module: ModuleType, name: str, base: type, where: str) -> Any:
     cls = getattr(module, name, None)
     if not (isinstance(cls, type) and issubclass(cls, base)):
         every = sorted(n for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, base))
-        near = get_close_matches(name, every, n=3, cutoff=0.4) or every[:5]
-        raise ConfigError(f"{where}: no class {name!r} in {module.__name__}; did you mean {', '.join(near)}?")
+        near = get_close_matches(name, every, n=3, cutoff=0.5)
+        meant = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(every[:5])} ..."
+        raise ConfigError(f"{where}: no class {name!r} in {module.__name__}; {meant}")
     return cls
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import sys
 
@@ -189,3 +190,28 @@ def test_a_status_of_an_earlier_life_is_not_shown(federate):
     again = Processes(labs.folders.values())
     with again:
         assert again.poll() == {"lab-a": None}
+
+
+def test_lineage_takes_a_version_and_says_so_to_who_gives_a_folder(typed, folder):
+    code, _, said = typed("lineage", folder)
+    assert (code, said) == (2, f"braintorrent: {folder} is a folder, no version: braintorrent lineage -C {folder}\n")
+
+
+def test_launch_says_who_trusts_a_lab_again_that_was_taken_off_its_roster(typed, federate):
+    labs = federate("lab-a", "lab-b", stop={"versions": 1}, timing={"alone_after": 1.0, "linger": 1.0})
+    assert typed("trust", "--remove", "lab-b", "-C", labs.folders["lab-a"])[0] == 0
+    code, _, words = typed("launch", labs.root)
+    assert (code, words) == (0, "lab-a now trusts lab-b\n")
+    assert typed("launch", labs.root)[2] == ""
+
+
+def test_a_run_that_finished_says_where_its_models_are_and_which_does_better_here(typed, federate):
+    labs = federate("lab-a", "lab-b", stop={"versions": 2}, timing={"alone_after": 10.0, "linger": 5.0})
+    assert typed("launch", labs.root)[0] == 0
+    for name, folder in labs.folders.items():
+        code, said, _ = typed("run", folder)
+        words, _, hint = said.splitlines()[-1].partition(f" in {StatePaths(folder).models}")
+        found = re.fullmatch(r"models:     latest \(.*\), own \(score (\S+)\), merged \(score (\S+)\)", words)
+        assert (code, bool(found)) == (0, True), name
+        own, merged = map(float, found.groups())
+        assert hint == ("; own does better here (--model own), merged is the one for all" if merged < own else "")

@@ -118,6 +118,19 @@ def test_unknown_key_in_peer_toml_names_file_key_and_what_is_allowed(federate, r
     assert "listen," in line
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"gate": "validation"}, "; it stands under [gates]"),
+        ({"stop": {"rollback": True}}, "; it stands above all sections"),
+        ({"listenn": "127.0.0.1:0"}, "; did you mean listen?"),
+    ],
+    ids=["section", "top", "word"],
+)
+def test_a_key_in_the_wrong_place_is_told_the_right_one(federate, refused, wrong, says):
+    assert refused(lab(federate, {"kind": "standin"}, **wrong)).endswith(f"{says}\n")
+
+
 def test_all_wrong_keys_are_named_in_the_one_line(federate, refused):
     line = refused(lab(federate, {"kind": "standin"}, disk_gib="much", stop={"versions": "two"}, listenn="127.0.0.1:0"))
     assert "peer.toml: disk_gib: " in line
