@@ -148,7 +148,9 @@ class Peer(Section):
     )
     rollback: bool = Field(False, description="undo a merge that scores worse than before on own validation cases")
     share_metrics: bool = Field(False, description="put own validation scores into the published record")
-    disk_gib: float = Field(20.0, gt=0, description="bound on stored blobs; superseded ones go first")
+    disk_gib: float = Field(
+        20.0, gt=0, description="bound on stored blobs; superseded ones go first, sooner if the disk is full"
+    )
     serve_mib_per_second: float | None = Field(
         None, gt=0, description="most that one other lab is sent; default: all the line gives, to be done soon"
     )

@@ -66,7 +66,7 @@ def _models(lab: Lab) -> str:
 
     models, name = lab.state.models, lab.learner.score
     known = {model: told(models, model) for model in ("latest", "best", "own", "merged")}
-    scores = {model: said["score"].get(name) for model, said in known.items() if said}
+    scores = {model: said.get("score", {}).get(name) for model, said in known.items() if said}
     said = [model if score is None else f"{model} ({name} {score:.3f})" for model, score in scores.items()]
     own, merged = scores.get("own"), scores.get("merged")
     worse = own is not None and merged is not None and merged < own

@@ -117,10 +117,9 @@ def _enough(dataset: Dataset, subjects: Sequence[Subject], labs: int, needs: Map
     for part, need in needs.items():
         there = sum(subject.part == part for subject in subjects)
         if there < need * labs:
-            subjects, are = ("subject", "is") if there == 1 else ("subjects", "are")
+            noun, verb = ("subject", "is") if there == 1 else ("subjects", "are")
             raise DataError(
-                f"{dataset.root}: {there} labelled {subjects} in {part} {are} too few for {labs} labs; "
-                f"each needs {need}"
+                f"{dataset.root}: {there} labelled {noun} in {part} {verb} too few for {labs} labs; each needs {need}"
             )
 
 

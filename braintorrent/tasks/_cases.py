@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data.utils import to_affine_nd
 from monai.transforms import Compose, LoadImage, map_binary_to_indices
 
 from braintorrent.errors import DataError
@@ -89,7 +90,8 @@ def _check(image: Any, label: Any, where: str, options: Options) -> None:
         raise DataError(f"{where}: the label has {len(label)} channels; a mask has one")
     check_image(image, where, options)
     check_affine(label, f"{where}: label")
-    millimetres = apart(np.asarray(image.affine), np.asarray(label.affine), image.shape[1:])
+    affines = (to_affine_nd(3, np.asarray(volume.affine, float)) for volume in (image, label))
+    millimetres = apart(*affines, image.shape[1:])
     if (away := millimetres / min(image.pixdim.tolist())) > MISPLACED:
         raise DataError(f"{where}: {misplaced(millimetres, away)}; resample it to the image's grid, or mend its header")
     values = label.unique().tolist()
