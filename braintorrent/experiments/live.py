@@ -37,9 +37,9 @@ class _Lines:
 
     def show(self, statuses: Statuses, ended: dict[str, int]) -> None:
         for name, words in self.peers.failures.items():
-            if name not in self.told:
+            if name in ended and name not in self.told:
                 self.told.add(name)
-                self.console.print(f"{name} {how_it_ended(ended[name])}: {words}", highlight=False, soft_wrap=True)
+                self._print(f"{name} {how_it_ended(ended[name])}: {words}")
         if time.monotonic() < self.next:
             return
         self.next = time.monotonic() + LINE_EVERY
@@ -48,7 +48,10 @@ class _Lines:
             what = how_it_ended(ended[name]) if name in ended else "starting" if status is None else doing(status)
             figures = f"v{status['versions']} {scores(status)}" if status else ""
             words.append(" ".join([name, what, figures]).strip())
-        self.console.print(" | ".join(words), highlight=False, soft_wrap=True)
+        self._print(" | ".join(words))
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

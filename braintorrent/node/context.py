@@ -156,9 +156,9 @@ class Context:
     async def keep(self, function: Callable[..., None], *arguments: Any) -> None:
         """Run on any other thread what a full disk may prevent without harm: it is tried again, or done without."""
         try:
-            await self.in_thread(self.blobs.with_room, partial(function, *arguments))
+            await self.in_thread(self.blobs.with_room, partial(function, *arguments))  # not worth any records
         except StorageFull as error:
-            self.notes[_kind(error)] = str(error)
+            self.notes[kind(error)] = str(error)
             log.warning("not kept: %s", error)
         else:
             self.notes.pop("ledger", None)
@@ -167,9 +167,9 @@ class Context:
         """Run on any other thread what nothing can go on without: again and again until the ledger can be had."""
         while True:
             try:
-                return await self.in_thread(self.blobs.with_room, partial(function, *arguments))
+                return await self.in_thread(function, *arguments)
             except StorageFull as error:
-                self.notes[_kind(error)] = str(error)
+                self.notes[kind(error)] = str(error)
                 log.warning("waiting: %s", error)
                 await asyncio.sleep(self.machine.policy.storage_retry)
 
@@ -200,21 +200,27 @@ class Context:
         self._save(Checkpoint(base, learner.weights(), learner.state(), pending))
 
     def outdate_checkpoint(self, published: Announcement) -> None:
-        """A version holds all that one would, but what never leaves this lab. StorageFull."""
+        """A version holds all that one would, but what never leaves this lab: as far as there is room for it."""
         learner = self.lab.learner
-        if getattr(learner, "personal", False):
-            pending = {"inside": False, "merge": None}
+        if not getattr(learner, "personal", False):
+            return self.lab.state.checkpoint.unlink(missing_ok=True)
+        pending = {"inside": False, "merge": None}
+        try:
             self._save(Checkpoint(published.version, learner.weights(), learner.state(), pending))
-        else:
-            self.lab.state.checkpoint.unlink(missing_ok=True)
+        except StorageFull as error:  # the version exists; and the one before has those tensors as well
+            self.notes["disk"] = str(error)
+            log.warning("no checkpoint: %s", error)
 
     def _save(self, checkpoint: Checkpoint) -> None:
-        self.blobs.with_room(lambda: save_checkpoint(self.lab.state.checkpoint, checkpoint))
+        need = checkpoint.weights.buffer.nbytes + sum(array.nbytes for array in checkpoint.state.values())
+        self.blobs.with_room(lambda: save_checkpoint(self.lab.state.checkpoint, checkpoint), need)
 
     def forget(self, announcement: Announcement) -> None:
         """Another's version has a successor: the disk may have its weights back. Its record tells of its ancestors."""
         try:
             self.ledger.forget(announcement)
+        except StorageBusy:
+            raise
         except StorageFull:  # they may be the room that is missing; should that not help, the next start sees them gone
             self._give_back(announcement, self.blobs.remove)
             self.ledger.forget(announcement)
@@ -236,6 +242,6 @@ class Context:
                 self.authors.pop(digest, None)
 
 
-def _kind(error: StorageFull) -> str:
+def kind(error: StorageFull) -> str:
     """Which note tells people of it."""
     return "ledger" if isinstance(error, StorageBusy) else "disk"

@@ -144,7 +144,7 @@ def _until_there_is_room(context: Context, keep: Callable[[], None]) -> None:
     """On a full disk, as soon as there is room; not at all once a person wants to go."""
     while True:
         try:
-            context.blobs.with_room(keep)
+            context.blobs.with_room(keep, context.lab.learner.schema.size)
             context.notes.pop("disk", None)
             return
         except StorageFull as error:

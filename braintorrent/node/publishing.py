@@ -8,8 +8,8 @@ import math
 import re
 from collections.abc import Mapping
 
-from braintorrent.errors import StorageFull
-from braintorrent.node.context import Context, Pending, log
+from braintorrent.errors import StorageBusy, StorageFull
+from braintorrent.node.context import Context, Pending, kind, log
 from braintorrent.node.keeping import keep_published
 from braintorrent.protocol import effects
 from braintorrent.protocol.messages import Announcement
@@ -22,12 +22,13 @@ async def publish(context: Context, effect: effects.Publish) -> None:
     """Carry out a Publish, and tell the machine whether the version is durable."""
     context.activity.begin("publishing")
     try:
-        work = functools.partial(context.blobs.with_room, functools.partial(_publish, context, effect))
+        work = functools.partial(context.blobs.with_room, functools.partial(_publish, context, effect), records=True)
         announcement = await context.in_worker(context.activity.timed, "publishing", work)
     except StorageFull as error:
-        context.notes["disk"] = str(error)
+        context.notes[kind(error)] = str(error)
         log.warning("publishing waits: %s", error)
-        context.tell(lambda now: context.machine.published(None, now))
+        full = not isinstance(error, StorageBusy)
+        context.tell(lambda now: context.machine.published(None, now, full=full))
         return
     context.notes.pop("disk", None)
     context.holds(announcement)

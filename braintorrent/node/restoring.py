@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterable
+from functools import partial
 
 from braintorrent.errors import ConfigError, FormatError
 from braintorrent.node.auditing import started_with
@@ -33,10 +34,11 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
     held = [entry.held for author, entry in entries.items() if entry.held and author in lab.roster.ids]
     needed = [*held, *([newest] if newest else [])]
     _keep_only(needed, ledger, blobs)  # first of all: on a full disk it is what makes room for the rest
-    blobs.with_room(lambda: ledger.hold_only(needed))  # a kill between two steps leaves no bytes behind
+    blobs.with_room(lambda: ledger.hold_only(needed), records=True)  # a kill between two steps leaves no bytes behind
     best, since_best = ledger.best(lab.learner.score)
+    begin = partial(ledger.begin_incarnation, int(time.time() * 1000), files=started_with(lab))
     restored = Restored(
-        blobs.with_room(lambda: ledger.begin_incarnation(int(time.time() * 1000), files=started_with(lab))),
+        blobs.with_room(begin, records=True),
         newest,
         entries,
         best=best,
@@ -62,7 +64,7 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
         if checkpoint.state:
             lab.learner.restore(checkpoint.state)
         else:  # a person went back to an older version (reverting.py)
-            _go_on_after(lab, newest)
+            _go_on_after(lab, newest, None)
         restored.resume = bool(checkpoint.pending.get("inside"))
         if checkpoint.pending.get("merge"):
             pending.merge = Merged.from_plain(checkpoint.pending["merge"])
@@ -73,7 +75,7 @@ def restore(lab: Lab, ledger: Ledger, blobs: BlobStore) -> tuple[Restored, Pendi
         log.info("going on with version %d, %s", (newest.version.counter if newest else 0) + 1, where)
     elif newest is not None:
         load_version(lab, blobs, newest.content)
-        _go_on_after(lab, newest)
+        _go_on_after(lab, newest, checkpoint)
         log.info("going on after version %d", newest.version.counter)
     return restored, pending
 
@@ -95,10 +97,13 @@ def _begins_at(checkpoint: Checkpoint, me: str, gone: GoneBack) -> bool:
     return checkpoint.base == gone.newest and list(own) == [me] and tuple(own[me]["version"]) == gone.to
 
 
-def _go_on_after(lab: Lab, newest: Announcement | None) -> None:
-    """Or it would train on its first batches again."""
+def _go_on_after(lab: Lab, newest: Announcement | None, outdated: Checkpoint | None) -> None:
+    """Or it would train on its first batches again. An outdated checkpoint still has what never leaves this lab."""
     if newest is not None and hasattr(lab.learner, "after"):
-        lab.learner.restore(lab.learner.after(newest.version.counter))
+        state = lab.learner.after(newest.version.counter)
+        kept = outdated.state if outdated is not None else {}
+        personal = {n for n in state if n.startswith("personal.") and n in kept and kept[n].shape == state[n].shape}
+        lab.learner.restore(state | {name: kept[name] for name in personal})
 
 
 def load_version(lab: Lab, blobs: BlobStore, content: str) -> None:

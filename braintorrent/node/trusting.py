@@ -28,7 +28,7 @@ from braintorrent.records.notice import (
     Rotation,
     sign_notice,
 )
-from braintorrent.storage import Ledger, StatePaths, write_atomically
+from braintorrent.storage import Ledger, StatePaths, replacing
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class _Desk:
             "action": action, "peer": peer, "former": sorted(former), "name": name, "why": why,
             "roster": digest(content), "over": digest(roster.path.read_bytes() if roster.path.exists() else b""),
         }  # fmt: skip
-        self.ledger.record("roster", body)
-        write_atomically(roster.path, content, mode=0o600)
+        with replacing(roster.path, content):  # where there is no room for it, nothing is said either
+            self.ledger.record("roster", body)
         roster.refresh()
 
     def former(self, peer: str) -> dict[str, float]:

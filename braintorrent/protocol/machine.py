@@ -272,16 +272,18 @@ class PeerMachine:
         lane.publish(self, now)
         self._advance(now)
 
-    def published(self, announcement: Announcement | None, now: float) -> None:
-        """The Publish effect is durable; or None: this disk is full, try again later."""
+    def published(self, announcement: Announcement | None, now: float, *, full: bool = True) -> None:
+        """The Publish effect is durable; or None: try again later, as this disk is full, or (not `full`) is busy."""
         if announcement is None:
             self.deadline = now + self.policy.storage_retry
-            self.fetches.paused_until = NEVER  # else they would take the room that is made
+            if full:
+                self.fetches.paused_until = NEVER  # else they would take the room that is made
             if self.stopping:
                 lane.depart(self, now)
-                self._advance(now)
-            else:
+            elif full:
                 self.give_up(now)
+                return
+            self._advance(now)
             return
         self.newest, self.pending, self.fetches.paused_until = announcement, None, now
         self.contacts.ask_all_now(now)  # an Ask carries my newest announcement: asking is announcing

@@ -12,7 +12,7 @@ files.py       atomic, durable writing; a full disk told as StorageFull
 
 from braintorrent.storage.blobs import BlobStore
 from braintorrent.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from braintorrent.storage.files import file_digest, write_atomically
+from braintorrent.storage.files import file_digest, replacing, write_atomically
 from braintorrent.storage.folder import StateFolder, StatePaths
 from braintorrent.storage.history import Measured, Merged, Part
 from braintorrent.storage.incoming import Incoming
@@ -21,5 +21,5 @@ from braintorrent.storage.missed import Gap, Taken, taken_from
 
 __all__ = [
     "BlobStore", "Checkpoint", "Gap", "Incoming", "Ledger", "Measured", "Merged", "Part", "StateFolder", "StatePaths",
-    "Taken", "file_digest", "load_checkpoint", "save_checkpoint", "taken_from", "write_atomically",
+    "Taken", "file_digest", "load_checkpoint", "replacing", "save_checkpoint", "taken_from", "write_atomically",
 ]  # fmt: skip

@@ -2,8 +2,8 @@
 
 Writing is verified chunk by chunk and durable before the name exists. The store keeps within a bound on
 disk: what was superseded goes first, oldest first, then unfinished downloads, then records of old versions, which
-only tell where models came from; then there is StorageFull. The first two go as well while the disk itself is nearly
-full: what is kept out of courtesy must not be what keeps this lab from writing its ledger.
+only tell where models came from; then there is StorageFull. What was superseded goes as well while the disk itself is
+nearly full: what is kept out of courtesy must not be what keeps this lab from writing its ledger.
 A blob removed while somebody reads it stays readable through the open descriptor.
 Any thread may call; methods that touch many bytes say so.
 """
@@ -216,19 +216,25 @@ class BlobStore:
 
     def write(self, descriptor: int, data: bytes | memoryview, offset: int) -> None:
         """Write, giving up what is superseded if the disk itself is full before our bound is."""
-
-        def attempt() -> None:
-            with telling_full(self.path):
-                write_at(descriptor, data, offset)
-
-        self.with_room(attempt)
+        while True:
+            try:
+                with telling_full(self.path):
+                    return write_at(descriptor, data, offset)
+            except StorageFull:
+                if not self._evict():
+                    raise
 
     def finish(self, descriptor: int, file: Path, digest: str) -> None:
         """`file`, whose bytes are on the disk, becomes the blob `digest`, durably."""
         with telling_full(self.path):
             size = os.fstat(descriptor).st_size
             os.rename(file, self.path / digest)
-            sync_folder(self.path)
+            try:
+                sync_folder(self.path)
+            except OSError:
+                if digest not in self._blobs:
+                    (self.path / digest).unlink()
+                raise
         with self._lock:
             self._partials.pop(file.name, None)
             self._blobs[digest] = size
@@ -247,15 +253,21 @@ class BlobStore:
 
     # ------------------------------------------------------------- the bound
 
-    def with_room(self, write: Callable[[], T]) -> T:
-        """What `write` returns, called again while it says StorageFull and there is something to give up for it."""
+    def with_room(self, write: Callable[[], T], need: int = RESERVE, *, records: bool = False) -> T:
+        """What `write`, of about `need` bytes to another file, returns; begun anew after StorageFull while that helps.
+
+        Each time what is superseded or unfinished goes, until as much was given up; with `records` those, too.
+        """
         while True:
             try:
                 return write()
             except StorageBusy:
                 raise
             except StorageFull:
-                if not self._evict():
+                given = 0
+                while given < need and (size := self._evict(records=records)):
+                    given += size
+                if not given:
                     raise
 
     def _make_room(self, need: int) -> None:
@@ -267,19 +279,22 @@ class BlobStore:
                     raise StorageFull(
                         f"{self.path}: {need} more bytes would exceed the bound of {self.limit_bytes} (disk_gib)"
                     )
-            while shutil.disk_usage(self.path).free < need + RESERVE and self._evict(records=False):
-                pass
+            while self._superseded and shutil.disk_usage(self.path).free < need + RESERVE:
+                self._evict()
 
-    def _evict(self, *, records: bool = True) -> bool:
+    def _evict(self, *, records: bool = True) -> int:
+        """Give up the next; how many bytes it had, 0 if there is nothing."""
         with self._lock:
             for name in self._superseded:
+                size = self._blobs[name]
                 self.remove(name)
-                return True
-            for name in self._partials:
+                return size
+            for name, size in self._partials.items():
                 if name not in self._writing:
                     self.settle(self.path / name, None)
-                    return True
+                    return size
             for name in self._archived if records else ():
+                size = self._blobs[name]
                 self.remove(name)
-                return True
-            return False
+                return size
+            return 0

@@ -38,6 +38,13 @@ def telling_full(path: Path) -> Iterator[None]:
 
 def write_atomically(path: Path, *parts: bytes | memoryview, mode: int = 0o600) -> None:
     """Replace `path` by `parts` in one step, durable on return. StorageFull leaves the old content."""
+    with replacing(path, *parts, mode=mode):
+        pass
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *parts: bytes | memoryview, mode: int = 0o600) -> Iterator[None]:
+    """The same around what has to come before: inside, there is room for the new, and an error leaves the old."""
     temporary = temporary_path(path)
     with telling_full(path):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -50,6 +57,7 @@ def write_atomically(path: Path, *parts: bytes | memoryview, mode: int = 0o600) 
                 sync(descriptor)
             finally:
                 os.close(descriptor)
+            yield
             os.rename(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)

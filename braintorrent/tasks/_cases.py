@@ -91,9 +91,10 @@ def _check(image: Any, label: Any, where: str, options: Options) -> None:
     check_image(image, where, options)
     check_affine(label, f"{where}: label")
     affines = (to_affine_nd(3, np.asarray(volume.affine, float)) for volume in (image, label))
-    millimetres = apart(*affines, image.shape[1:])
-    if (away := millimetres / min(image.pixdim.tolist())) > MISPLACED:
-        raise DataError(f"{where}: {misplaced(millimetres, away)}; resample it to the image's grid, or mend its header")
+    voxels, millimetres = apart(*affines, image.shape[1:])
+    if voxels > MISPLACED:
+        what = misplaced(voxels, millimetres)
+        raise DataError(f"{where}: {what}; resample it to the image's grid, or mend its header")
     values = label.unique().tolist()
     unknown = [v for v in values if v not in range(len(options.labels))]
     if unknown:

@@ -229,9 +229,8 @@ def _check_place(group: Group, case: Case, image: Scan, label: Scan) -> None:
         return
     if image.affine is None or label.affine is None or np.allclose(image.affine, label.affine, rtol=0, atol=1e-6):
         return
-    millimetres = apart(image.affine, label.affine, image.shape)
-    away = millimetres / (min(image.spacing) or 1.0)
-    where = misplaced(millimetres, away)
+    away, millimetres = apart(image.affine, label.affine, image.shape)
+    where = misplaced(away, millimetres)
     if away > MISPLACED:
         ways = ["".join(_axes(scan.affine)) for scan in (image, label)]
         turned = f"; orientation {ways[0]} and {ways[1]}" if ways[0] != ways[1] else ""

@@ -170,6 +170,15 @@ def test_launch_says_at_once_whose_process_failed_and_why(typed, federate):
     assert str(port) in words
 
 
+def test_launch_repeats_what_a_process_said_as_it_is(typed, federate):
+    labs = federate("lab-a", "lab-b", task={"kind": "[/scans]"})
+    code, said, _ = typed("launch", labs.root)
+    assert code == 1
+    for name in ("lab-a", "lab-b"):
+        assert f"{name} failed (2): braintorrent: " in said
+    assert said.count("[/scans]") >= 2
+
+
 def test_launch_names_what_it_cannot_tell_apart(typed, federate):
     labs = federate("lab-a", "lab-b", acquainted=False)
     code, _, said = typed("launch", labs.folders["lab-a"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import shutil
@@ -291,11 +292,13 @@ def test_rosters_that_a_full_disk_kept_from_being_written_are_no_damage_and_an_o
     folder, paths, me = trusting_lab
     before = paths.roster.read_bytes()
 
+    @contextlib.contextmanager
     def full(*arguments, **options):
+        yield
         raise StorageFull("full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(trusting, "write_atomically", full)
+        patch.setattr(trusting, "replacing", full)
         for name in ("lab-c", "lab-d", "lab-e"):
             with pytest.raises(StorageFull):
                 trust(paths, me, Identity.create().id, Member(name=name))

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 
 from braintorrent.config import load_federation, load_peer
+from braintorrent.errors import StorageFull
 from braintorrent.learning.learner import TorchLearner
 from braintorrent.methods import Method
+from braintorrent.node import context
 from braintorrent.node.lab import Lab
 from braintorrent.node.node import Node
 from braintorrent.storage import StatePaths
@@ -63,25 +65,37 @@ async def test_batches_go_on_where_the_last_version_ended(folders):
     assert await batches(3) == [6, 7, 8]
 
 
-async def test_what_never_leaves_the_lab_outlives_a_kill_after_a_publication(folders):
-    (folder,) = folders("lab-a", timing={"alone_after": 0.0, "linger": 0.1}, stop={"versions": 1}, discovery=False)
+class PersonalBias(Method):
+    def role(self, name, role):
+        return "personal" if name == "bias" else role
+
+
+async def test_what_never_leaves_the_lab_outlives_a_kill_after_a_publication(folders, monkeypatch):
+    (folder,) = folders("lab-a", timing={"alone_after": 0.0, "linger": 0.1}, discovery=False)
     federation = load_federation(folder.parent / "federation.toml")
 
-    class PersonalBias(Method):
-        def role(self, name, role):
-            return "personal" if name == "bias" else role
-
-    def lab():
-        return Lab.assemble(
-            folder, folder, federation, load_peer(folder), lambda *_: TorchLearner(Line(), PersonalBias(), 0, 7), folder
+    async def bias(versions):
+        """Before a life until so many versions, and after it."""
+        peer = load_peer(folder)
+        peer = peer.model_copy(update={"stop": peer.stop.model_copy(update={"versions": versions})})
+        lab = Lab.assemble(
+            folder, folder, federation, peer, lambda *_: TorchLearner(Line(), PersonalBias(), 0, 7), folder
         )
+        async with asyncio.timeout(30), Node(lab) as node:
+            begun = lab.learner.state()["personal.bias"]
+            await node.finished()
+        assert node.context.machine.counter == versions
+        return begun, lab.learner.state()["personal.bias"]
 
-    first = lab()
-    async with asyncio.timeout(30), Node(first) as node:
-        await node.finished()
-    trained = first.learner.state()["personal.bias"]
-    again = lab()
-    assert not np.array_equal(again.learner.state()["personal.bias"], trained)
-    async with asyncio.timeout(30), Node(again) as node:
-        await node.finished()
-    assert np.array_equal(again.learner.state()["personal.bias"], trained)
+    fresh, first = await bias(1)
+    assert fresh != first
+    with monkeypatch.context() as patch:
+        patch.setattr(context, "save_checkpoint", full)
+        begun, second = await bias(2)
+    assert begun == first != second
+    begun, _ = await bias(3)
+    assert begun == first, "of the last time that there was room"
+
+
+def full(*arguments):
+    raise StorageFull("no room")

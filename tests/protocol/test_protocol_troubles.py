@@ -255,6 +255,22 @@ def test_for_an_own_version_even_what_waits_for_a_merge_goes_and_the_rest_is_mer
     assert s.fetches[-1].announcement == said("b", 8, 3)
 
 
+def test_a_busy_ledger_costs_no_models_and_no_fetches(shell: Make, said: Said) -> None:
+    s = merged_all(shell, said, "ab", ask_every=1000.0)
+    s.asked_by("a", said("a", 9, 2))
+    s.fetch_all()
+    s.others.clear()
+    s.train()
+    s.work.clear()
+    s.machine.published(None, s.now, full=False)
+    s.feed("tick")
+    assert forgotten(s) == []
+    s.asked_by("b", said("b", 8, 2))
+    assert s.fetches[-1].announcement == said("b", 8, 2)
+    s.wait(10.1)
+    s.publish()
+
+
 def test_nothing_is_given_up_that_is_not_merged_or_whose_author_is_gone(shell: Make, said: Said) -> None:
     s = merged_all(shell, said, "ab", ask_every=1000.0, ask_deadline=1.0)
     s.now = 10_000.0  # nobody was heard from for long

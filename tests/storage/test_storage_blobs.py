@@ -304,14 +304,37 @@ def busy():
     raise StorageBusy("held")
 
 
+def test_a_write_that_finds_no_room_all_the_same_is_begun_anew_only_once_for_each_as_much_that_went(store):
+    for number in range(60):
+        store.supersede(store.put([number.to_bytes(2) + bytes(1000)]).digest)
+    record = store.put([b"record"]).digest
+    store.archive(record)
+    tried = []
+
+    def fails():
+        tried.append(store.size())
+        raise StorageFull("no room")
+
+    with pytest.raises(StorageFull):
+        store.with_room(fails, 20_000)
+    assert tried == [60 * 1002 + 6, 40 * 1002 + 6, 20 * 1002 + 6, 6]
+    with pytest.raises(StorageFull):
+        store.with_room(fails, records=True)
+    assert store.size() == 0
+
+
 def test_on_a_nearly_full_disk_nothing_superseded_is_kept_but_records_are(small_disk):
     store = BlobStore(small_disk / "blobs", 1 << 40)
     old, record = store.put([bytes(MIB)]).digest, store.put([b"record"]).digest
+    unfinished = store.receive(describe(DATA[: MIB + 1]))
+    unfinished.write(memoryview(DATA)[:MIB])
+    unfinished.abort()
     store.supersede(old)
     store.archive(record)
     assert store.has(old)
     store.put([b"x"])  # of which there would be room
     assert (store.has(old), store.has(record)) == (False, True)
+    assert store.receive(describe(DATA[: MIB + 1])).offset > 0
 
 
 def test_the_disk_is_at_work_while_a_large_blob_arrives(store, monkeypatch):
@@ -381,7 +404,7 @@ def test_a_blob_whose_name_may_not_be_durable_is_none(store, monkeypatch):
         patch.setattr(blobs, "sync_folder", fail)
         with pytest.raises(StorageFull):
             download.commit()
-    assert (store.size(), store.has(digest(DATA))) == (0, False)
+    assert (store.size(), store.has(digest(DATA)), list(store.path.iterdir())) == (0, False, [])
     receive(store, DATA)
     assert store.verify(digest(DATA))
     assert len(list(store.path.iterdir())) == 1

@@ -17,6 +17,7 @@ from braintorrent import plugins
 from braintorrent.errors import DataError
 from braintorrent.tasks.layouts import Dataset, open_dataset
 from braintorrent.tasks.layouts.parts import assign
+from braintorrent.tasks.layouts.reading import apart
 from braintorrent.tasks.layouts.write import write
 from tests.tasks.conftest import OPTIONS, ball, save
 from tests.tasks.dicoms import save_series
@@ -345,3 +346,12 @@ def test_what_is_written_is_read_again(tmp_path: Path, layout: str) -> None:
     assert said(again.entries) == said(sorted(listed, key=lambda e: ("training", "validation", "test").index(e.part)))
     (written,) = (tmp_path / "lab").iterdir()
     assert written.stat().st_mode & 0o777 == 0o600
+
+
+def test_how_far_a_label_lies_from_its_image_is_told_in_voxels_along_each_axis() -> None:
+    flat = np.diag([0.5, 0.5, 5.0, 1.0])
+    moved = flat.copy()
+    moved[2, 3] = 0.3
+    assert apart(flat, moved, (64, 64, 20)) == pytest.approx((0.06, 0.3))
+    stretched = np.diag([0.5, 0.5, 5.5, 1.0])
+    assert apart(flat, stretched, (64, 64, 21)) == pytest.approx((2.0, 10.0))

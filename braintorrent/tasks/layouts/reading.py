@@ -77,13 +77,14 @@ def _channels_first(array: np.ndarray, spatial: int) -> np.ndarray:
     return np.moveaxis(array.reshape(*array.shape[:spatial], -1), -1, 0)
 
 
-def apart(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
-    """Millimetres, at most, between where two affines [4, 4] put the same corner of a volume."""
+def apart(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> tuple[float, float]:
+    """Voxels of `one`, and millimetres, at most, between where two affines [4, 4] put the same corner of a volume."""
     corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array([*shape, 1, 1][:3]) - 1)
     moved = np.hstack([corners, np.ones((8, 1))]) @ (one - other).T[:, :3]
-    return float(np.linalg.norm(moved, axis=1).max())
+    voxels = np.linalg.solve(one[:3, :3], moved.T).T
+    return float(np.linalg.norm(voxels, axis=1).max()), float(np.linalg.norm(moved, axis=1).max())
 
 
-def misplaced(millimetres: float, voxels: float) -> str:
+def misplaced(voxels: float, millimetres: float) -> str:
     """In words."""
     return f"the label lies up to {voxels:.2g} voxels ({millimetres:.3g} mm) from its image"
