@@ -5,16 +5,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import socket
 import sys
 
 import pytest
 
 from braintorrent.cli import VERBS, main
+from braintorrent.cli.running import _models
 from braintorrent.errors import ConfigError
-from braintorrent.experiments.processes import Processes, peer_folders
-from braintorrent.node.lab import ensure_identity
+from braintorrent.experiments.processes import Processes, introduce, peer_folders
+from braintorrent.node.lab import Lab, ensure_identity
 from braintorrent.node.roster import Roster
 from braintorrent.protocol.messages import Announcement
 from braintorrent.protocol.version import Version
@@ -206,21 +206,23 @@ def test_lineage_takes_a_version_and_says_so_to_who_gives_a_folder(typed, folder
     assert (code, said) == (2, f"braintorrent: {folder} is a folder, no version: braintorrent lineage -C {folder}\n")
 
 
-def test_launch_says_who_trusts_a_lab_again_that_was_taken_off_its_roster(typed, federate):
-    labs = federate("lab-a", "lab-b", stop={"versions": 1}, timing={"alone_after": 0.2, "linger": 0.2})
+def test_a_lab_that_was_taken_off_a_roster_is_put_back_by_launch_with_a_word(typed, federate):
+    labs, said = federate("lab-a", "lab-b"), []
     assert typed("trust", "--remove", "lab-b", "-C", labs.folders["lab-a"])[0] == 0
-    code, _, words = typed("launch", labs.root)
-    assert (code, words) == (0, "lab-a now trusts lab-b\n")
-    assert typed("launch", labs.root)[2] == ""
+    introduce(labs.folders.values(), said.append)
+    assert said == ["lab-a now trusts lab-b"]
+    introduce(labs.folders.values(), said.append)
+    assert len(said) == 1
 
 
-def test_a_run_that_finished_says_where_its_models_are_and_which_does_better_here(typed, federate):
-    labs = federate("lab-a", "lab-b", stop={"versions": 2}, timing={"alone_after": 10.0, "linger": 1.0})
-    assert typed("launch", labs.root)[0] == 0
-    folder = labs.folders["lab-a"]
-    code, said, _ = typed("run", folder)
-    words, _, hint = said.splitlines()[-1].partition(f" in {StatePaths(folder).models}")
-    found = re.fullmatch(r"models:     latest \(.*\), own \(score (\S+)\), merged \(score (\S+)\)", words)
-    assert (code, bool(found)) == (0, True)
-    own, merged = map(float, found.groups())
-    assert hint == ("; own does better here (--model own), merged is the one for all" if merged < own else "")
+@pytest.mark.parametrize(
+    ("merged", "hint"), [(0.5, "; own does better here (--model own), merged is the one for all"), (0.9, "")]
+)
+def test_a_run_that_finished_says_where_its_models_are_and_which_does_better_here(folder, merged, hint):
+    ensure_identity(folder)
+    lab = Lab.open(folder)
+    for name, said in (("latest", {}), ("own", {"score": 0.8}), ("merged", {"score": merged})):
+        (lab.state.models / f"{name}.json").write_text(json.dumps({"score": said}))
+    scores = f"latest, own (score 0.800), merged (score {merged:.3f})"
+    assert _models(lab) == f"models:     {scores} in {lab.state.models}{hint}"
+    lab.state.close()

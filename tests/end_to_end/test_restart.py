@@ -37,6 +37,7 @@ def test_a_finished_peer_stays_finished_and_a_raised_stop_rule_goes_on(federate,
         assert labs.process("lab-a").wait(20) == 0
         assert last_status(labs.folders["lab-a"])["versions"] == 2
         assert "ended cleanly at version 2 (final)" in cli("status", labs.folders["lab-a"], check=False).stdout
+        assert "models:     latest (score 0." in labs.words("lab-a")
     toml = labs.folders["lab-a"] / "peer.toml"
     toml.write_text(toml.read_text().replace("versions = 2", "versions = 3"))
     labs.start()
