@@ -82,7 +82,7 @@ class BlobStore:
         try:
             return os.open(self.path / digest, os.O_RDONLY), size
         except FileNotFoundError:
-            self._blobs.pop(digest, None)
+            self.remove(digest)
             raise KeyError(digest) from None
 
     def read(self, digest: str, cap: int) -> bytes:
@@ -104,7 +104,7 @@ class BlobStore:
         try:
             return digest in self._blobs and file_digest(self.path / digest) == digest
         except FileNotFoundError:
-            self._blobs.pop(digest, None)
+            self.remove(digest)
             return False
 
     def link(self, digest: str, path: Path) -> None:

@@ -1,5 +1,6 @@
 """Blobs: verified as they arrive, durable before they have a name, within a bound."""
 
+import contextlib
 import errno
 import itertools
 import os
@@ -298,6 +299,23 @@ def test_other_files_find_room_where_something_may_be_given_up(small_disk, monke
     store.with_room(write)
     assert (small_disk / "other").stat().st_size == 2 * MIB
     assert store.digests() == {kept, record}
+
+
+@pytest.mark.parametrize("look", [lambda store, name: store.verify(name), lambda store, name: store.open(name)])
+def test_what_somebody_deleted_is_gone_from_what_may_go_too(tmp_path, look):
+    store = BlobStore(tmp_path, 3 * MIB)
+    old, record, newer = (store.put([bytes([number]) * MIB]).digest for number in range(3))
+    store.supersede(old)
+    store.limit_bytes *= 100  # records may take a part of it
+    store.archive(record)
+    store.limit_bytes //= 100
+    for name in (old, record):
+        (tmp_path / name).unlink()
+        with contextlib.suppress(KeyError):
+            assert not look(store, name)
+    store.put([b"x" * 2 * MIB])
+    store.archive(newer)
+    assert not store.has(newer), "more than records may take"
 
 
 def busy():
