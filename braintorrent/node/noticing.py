@@ -60,7 +60,8 @@ def _tell(context: Context, notice: Notice, state: str) -> None:
             pass  # of this lab itself
         case Introduction() | Revocation() | Rotation() if state == "waiting":
             told = advice(notice, context.lab.roster, context.lab.folder.resolve())
-            context.advice = [*context.advice, told]
+            if told not in context.advice:  # the ledger had it already, and `refresh` may have looked there meanwhile
+                context.advice = [*context.advice, told]
             context.notes.pop(f"stranger {short(notice.peer)}", None)
             log.warning("waiting: %s", said(told))
         case Introduction() | Revocation():
