@@ -35,16 +35,17 @@ def status(folder: Path, as_json: bool, watch: bool) -> None:
         _show(folder, found, as_json=as_json, watch=watch)
 
 
-def _show(folder: Path, found: dict[str, Any] | None, *, as_json: bool, watch: bool) -> None:
+def _show(folder: Path, found: dict[str, Any], *, as_json: bool, watch: bool) -> None:
     from braintorrent.node.control import read_status
 
+    now: dict[str, Any] | None = found
     if as_json:
-        while found is not None:
-            click.echo(json.dumps({"running": True, **found}))
+        while now is not None:
+            click.echo(json.dumps({"running": True, **now}))
             if not watch:
                 break
             time.sleep(1)
-            found = read_status(folder)
+            now = read_status(folder)
         return
     from rich.live import Live
 
@@ -52,13 +53,12 @@ def _show(folder: Path, found: dict[str, Any] | None, *, as_json: bool, watch: b
     from braintorrent.node.tables import one_peer
 
     console = wide_console()
-    assert found is not None
     if not watch:
         console.print(one_peer(found))
         return
     with Live(one_peer(found), console=console, refresh_per_second=4) as live:
-        while (found := read_status(folder)) is not None:
-            live.update(one_peer(found))
+        while (now := read_status(folder)) is not None:
+            live.update(one_peer(now))
             time.sleep(0.5)
 
 
