@@ -115,6 +115,7 @@ def main(command: click.Command = cli) -> None:
     try:
         command(standalone_mode=False)
     except click.exceptions.Abort:
+        click.echo("braintorrent: stopped", err=True)
         sys.exit(130)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)

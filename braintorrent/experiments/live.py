@@ -62,4 +62,8 @@ def progress_bar(console: Console, what: str, *, quiet: bool = False) -> Iterato
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, disable=quiet) as progress:
         task = progress.add_task(what, total=None)
-        yield lambda name, done, jobs: progress.update(task, description=name, completed=done, total=jobs)
+        try:
+            yield lambda name, done, jobs: progress.update(task, description=name, completed=done, total=jobs)
+        except BaseException:
+            progress.live.transient = True  # what ended it is said below; half a bar says nothing
+            raise

@@ -41,7 +41,7 @@ class Listener:
         return Address(*self._socket.getsockname()[:2])
 
     async def close(self) -> None:
-        """Accept nobody more and drop unfinished handshakes; open connections are not touched."""
+        """Accept nobody more and drop unfinished handshakes; open connections are not touched. Idempotent."""
         tasks = [self._accepting, *self._handshakes]
         for task in tasks:
             task.cancel()

@@ -88,6 +88,7 @@ class Server:
         try:
             async with asyncio.timeout(deadline):
                 await self._answers.quiet.wait()
+                await self._listener.close()  # who came only now would be waited for as well
                 for transport in self._transports():
                     transport.close()  # politely: the end of an answer may still wait in its buffer
                 while self._http.connections:  # noqa: ASYNC110 - aiohttp tells nobody when the last one goes

@@ -122,7 +122,8 @@ def _complain(context: Context, peer: str, error: RemoteError, mine: tuple[str, 
     contact = context.machine.contacts.of.get(peer)
     if not isinstance(error, Unreachable):
         context.greeted.pop(peer, None)
-    if contact is None or contact.problem == f"{error.reason}: {error.detail}":
+    said = f"{error.reason}: {error.detail}"
+    if contact is None or said in (contact.problem, context.problems.get(peer)):
         return
     name = f"{context.lab.roster.name(peer)} {short(peer)}"
     if error.reason == "roster":

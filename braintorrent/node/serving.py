@@ -44,7 +44,8 @@ class Serving:
         if trouble is not None:
             self._met.pop(caller, None)
             text = f"{trouble.reason}: {trouble.detail}"
-            if self.context.problems.get(caller) != text:
+            contact = self.context.machine.contacts.of.get(caller)
+            if text not in (self.context.problems.get(caller), contact and contact.problem):  # either way, once
                 log.warning("%s %s: %s", name, short(caller), text)
             self.context.problems[caller] = text
             raise objection(theirs, mine, mine.name) or trouble

@@ -56,10 +56,22 @@ def _opened(group: Group, setup: Setup, split: Path) -> Learner | None:
         return open_learner(setup.federation, setup.peer, setup.folder, setup.method, split)
     except (ConfigError, DataError) as error:
         group.error("learner", str(error))
-    except (MemoryError, RuntimeError) as error:  # torch's way of saying that a GPU is full
-        group.error("memory", f"data and network do not fit into memory ({type(error).__name__})",
-                    do="a smaller task.network, or less data")  # fmt: skip
+    except (MemoryError, RuntimeError) as error:
+        if _of_memory(error):
+            group.error("memory", f"data and network do not fit into memory ({type(error).__name__})",
+                        do="a smaller task.network, or less data")  # fmt: skip
+        else:
+            group.error("learner", f"data and network do not open: {_said(error)}")
     return None
+
+
+def _of_memory(error: Exception) -> bool:
+    """torch says by a RuntimeError that memory is full, and much else."""
+    return isinstance(error, MemoryError) or "memory" in str(error)
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _try_steps(group: Group, learner: Learner, facts: dict[str, Any], progress: Progress) -> None:
@@ -81,9 +93,8 @@ def _try_steps(group: Group, learner: Learner, facts: dict[str, Any], progress: 
         group.error("steps", str(error))
         return
     except (MemoryError, RuntimeError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        group.error("steps", f"a training step fails: {said[0][:200]}", do="a smaller task.patch or task.batch, if it "
-                    "is memory")  # fmt: skip
+        do = "a smaller task.patch or task.batch" if _of_memory(error) else ""
+        group.error("steps", f"a training step fails: {_said(error)}", do=do)
         return
     counted = stamps[1:] if len(stamps) > 2 else stamps
     step = (counted[-1] - counted[0]) / max(1, len(counted) - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import sys
 import time
 import tracemalloc
@@ -227,6 +228,26 @@ async def test_closing_refuses_what_is_new_and_finishes_what_runs(labs):
         assert slow.got == len(content)
         await closing
         await server.close()
+
+
+async def test_closing_waits_for_nobody_who_comes_while_others_go(labs):
+    a, b = labs
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    async with b.serve() as server, a.call() as client:
+        address = str(server.address)
+        await client.hello(b.id, address, a.say())
+        tcp = await asyncio.to_thread(socket.create_connection, server.address)
+        silent = await asyncio.to_thread(anyone.wrap_socket, tcp)  # it will read no farewell
+        await asyncio.sleep(0.05)
+        closing = asyncio.create_task(server.close(20))
+        await asyncio.sleep(0.05)
+        with pytest.raises(Unreachable):
+            await client.ask(b.id, address, ASK, 5)
+        assert not closing.done()
+        silent.close()
+        async with asyncio.timeout(3):
+            await closing
 
 
 async def test_closing_does_not_wait_for_a_stuck_reader_beyond_the_deadline(labs):

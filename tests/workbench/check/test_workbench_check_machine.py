@@ -15,6 +15,7 @@ import torch
 from click.testing import CliRunner
 
 from braintorrent.cli import cli
+from braintorrent.learning.learner import TorchLearner
 from braintorrent.storage import StatePaths
 from braintorrent.workbench import check_machine
 
@@ -54,6 +55,28 @@ def test_too_little_memory(lab: Any, only: Any, monkeypatch: pytest.MonkeyPatch)
 def test_steps_that_fail(lab: Any, only: Any) -> None:
     lab.federation(task={"lr": 1e30, "steps": 8})
     assert only(lab.check(quick=False), "error", "steps").what.startswith("training diverged: loss ")
+
+
+@pytest.mark.parametrize(
+    ("said", "do"),
+    [("CUDA out of memory. Tried ...\nmore", "a smaller task.patch or task.batch"), ("no such kernel", "")],
+)
+@pytest.mark.parametrize("when", ["train", "load"])
+def test_memory_is_blamed_where_it_is_memory(
+    lab: Any, only: Any, monkeypatch: pytest.MonkeyPatch, when: str, said: str, do: str
+) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError(said)
+
+    if when == "train":
+        monkeypatch.setattr(TorchLearner, "train", fails)
+        found = only(lab.check(quick=False), "error", "steps")
+        assert (found.what, found.do) == (f"a training step fails: {said.splitlines()[0]}", do)
+    else:
+        monkeypatch.setattr(TorchLearner, "__init__", fails)
+        found = only(lab.check(quick=False), "error", "memory" if do else "learner")
+        assert found.what == ("data and network do not fit into memory (RuntimeError)" if do else
+                              f"data and network do not open: {said}")  # fmt: skip
 
 
 def test_steps_wait_for_the_data(lab: Any) -> None:
