@@ -23,7 +23,7 @@ demo: setup
 
 # Three at a time on two cores: most tests wait for processes and clocks. In the order of tests/conftest.py.
 test: setup
-	$(TEST_ENV) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(TEST_ENV) $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .
