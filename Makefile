@@ -21,7 +21,7 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/braintorrent demo --out out/demo
 
-# Three at a time on two cores: most tests wait for processes and clocks. In the order of tests/conftest.py.
+# Four at a time on two cores: most tests wait for processes and clocks. In the order of tests/conftest.py.
 test: setup
 	$(TEST_ENV) $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
