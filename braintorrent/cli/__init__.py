@@ -7,12 +7,14 @@ import gc
 import importlib
 import os
 import sys
+from difflib import get_close_matches
 
 # Spinning OpenMP threads make several training processes on few cores many times slower; read once by torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import click
 
+from braintorrent.cli._interrupt import raise_between_imports
 from braintorrent.errors import LocalError, StorageFull
 
 VERBS = {
@@ -63,7 +65,9 @@ class LazyVerbs(click.Group):
         try:
             return super().resolve_command(context, args)
         except click.UsageError as error:
-            error.message = f"{error.message.rstrip('.')}; verbs: {', '.join(VERBS)}"
+            near = get_close_matches(args[0], VERBS, n=1)
+            meant = f"did you mean {near[0]}?" if near else f"verbs: {', '.join(VERBS)}"
+            error.message = f"{error.message.rstrip('.')}; {meant}"
             raise
 
 
@@ -101,6 +105,7 @@ def cli() -> None:
 
 def start() -> None:
     """Entry point of a process that is `braintorrent` and nothing else."""
+    raise_between_imports()
     if sys.argv[1:2] and sys.argv[1] in COMPUTES:
         from braintorrent.cli._pages import MALLOC, SMALL_OBJECTS, with_large_pages
 

@@ -23,6 +23,7 @@ def launch(root: Path, as_json: bool, prepare: bool) -> None:
     from braintorrent.experiments.live import watch_live
     from braintorrent.experiments.processes import Processes, introduce, peer_folders
     from braintorrent.experiments.recipe import make_missing
+    from braintorrent.storage import StateFolder
 
     folders, made = peer_folders(root), False
 
@@ -34,8 +35,10 @@ def launch(root: Path, as_json: bool, prepare: bool) -> None:
     make_missing(root, folders, say)
     if prepare:
         what = "the scans are made" if made else "nothing to make"
-        click.echo(f"{what}; next: braintorrent launch {root}, or: braintorrent run {folders[0]}", err=True)
+        click.echo(f"{what}; next: braintorrent launch {root}, or by hand: braintorrent id {folders[0]}", err=True)
         return
+    for folder in folders:
+        StateFolder(folder).close()  # none runs already: a running lab would trust the others all at once
     introduce(folders, say)
     with Processes(folders) as peers:
         try:

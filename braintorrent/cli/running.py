@@ -53,8 +53,14 @@ def run(folder: Path, verbose: bool) -> None:
     if not lab.peer.stop.model_dump(exclude_none=True):
         click.echo("ends:       when stopped (Ctrl-C): peer.toml has no [stop]")
     start_logging(lab.state.log, verbose)
+    from braintorrent.node.node import Node
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # all is loaded; asyncio has a handler in place of this
     with leading(lab):
-        reason = asyncio.run(_run(lab))
+        reason = asyncio.run(_run(Node(lab)))
     click.echo(f"{lab.peer.name}: {reason}")
     if reason == "finished":
         click.echo(_models(lab))
@@ -74,10 +80,8 @@ def _models(lab: Lab) -> str:
     return f"models:     {', '.join(said)} in {models}{hint}"
 
 
-async def _run(lab: Lab) -> str:
-    from braintorrent.node.node import Node
-
-    async with Node(lab) as node:
+async def _run(opening: Node) -> str:
+    async with opening as node:
         _stop_on_signals(node)
         click.echo(f"listening:  {', '.join(node.serving.addresses)}")
         return await node.finished()

@@ -77,6 +77,7 @@ class Processes:
                 raise ConfigError(f"{which}: all are named {name}; give each peer.toml another name")
         self.running: dict[Path, subprocess.Popen[bytes]] = {}
         self.last: Statuses = dict.fromkeys(self.names.values())
+        self._asked: set[int] = set()  # the processes that were asked to end
         self._order = contextlib.ExitStack()
 
     def __enter__(self) -> Processes:
@@ -113,15 +114,20 @@ class Processes:
     @property
     def ended(self) -> dict[str, int]:
         """Name -> exit code of the processes that are done."""
-        codes = {self.names[folder]: process.poll() for folder, process in self.running.items()}
+        codes = {self.names[folder]: self._code(process) for folder, process in self.running.items()}
         return {name: code for name, code in codes.items() if code is not None}
+
+    def _code(self, process: subprocess.Popen[bytes]) -> int | None:
+        code = process.poll()
+        was_loading = code == -signal.SIGTERM and process.pid in self._asked  # so there was nothing to end in order
+        return 0 if was_loading else code
 
     @property
     def failures(self) -> dict[str, str]:
         """Name -> the last line of each process that ended with another code than 0."""
         return {
             self.names[folder]: self.last_words(folder, 1)
-            for folder, process in self.running.items() if process.poll()
+            for folder, process in self.running.items() if self._code(process)
         }  # fmt: skip
 
     def poll(self) -> Statuses:
@@ -143,6 +149,7 @@ class Processes:
         """Ask all that still run to end cleanly; after GRACE seconds end them."""
         alive = [process for process in self.running.values() if process.poll() is None]
         for process in alive:
+            self._asked.add(process.pid)
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE
         for process in alive:

@@ -78,8 +78,11 @@ def _rows(lab: Opened, network: Any, models: Sequence[Kept], part: str, progress
     measured: dict[str, dict[str, Any]] = {}
     for number, kept in enumerate(models):
         kept = load(kept, network)
+        step = _within(progress, kept.name, number, len(models))
         if kept.content not in measured:
-            measured[kept.content] = _measured(network, part, _within(progress, kept.name, number, len(models)))
+            measured[kept.content] = _measured(network, part, step)
+        elif cases := len(rows[0]["cases"]):
+            step(cases, cases)
         rows.append({**_said(lab, kept), **measured[kept.content]})
         if not rows[0]["cases"]:
             break

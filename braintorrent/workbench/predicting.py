@@ -69,6 +69,8 @@ def plan(scans: Sequence[Path], out: Path, *, force: bool) -> list[tuple[Path, P
     for number, scan in enumerate(scans, 1):
         if not scan.exists():
             raise ConfigError(f"scan {number}: no such file or folder: {scan}")
+        if scan.is_dir() and any(file.name.endswith(SUFFIXES) for file in scan.iterdir()):
+            raise ConfigError(f"scan {number}: a folder is one DICOM series; {scan} has NIfTI files: name each of them")
     named = out.name.endswith(SUFFIXES) and not out.is_dir()
     if named and len(scans) > 1:
         raise ConfigError(f"{out}: one name for {len(scans)} scans; -o takes a folder for several")

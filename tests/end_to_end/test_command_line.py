@@ -120,14 +120,15 @@ def test_a_quarantine_is_lifted_by_name(typed, folder):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["rum"], f"braintorrent: no such command 'rum'; verbs: {', '.join(VERBS)}; see: "),
+        (["lauch"], "braintorrent: no such command 'lauch'; did you mean launch?; see: "),
+        (["xyz"], f"braintorrent: no such command 'xyz'; verbs: {', '.join(VERBS)}; see: "),
         (
             ["trust"],
             "braintorrent: give one of: LINE, --accept NAME, --decline NAME, --remove NAME, --lift NAME; see: ",
         ),
         (["run", "--vrebose"], "braintorrent: no such option"),
     ],
-    ids=["verb", "argument", "option"],
+    ids=["nearly", "verb", "argument", "option"],
 )
 def test_wrong_words_are_one_line(typed, arguments, says):
     code, _, said = typed(*arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,17 @@ from braintorrent.workbench.kept import find, load, open_folder
 
 def quiet(what: str, done: int, of: int) -> None:
     pass
+
+
+def test_all_is_measured_at_the_end_though_two_models_are_one(any_lab: Any, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(any_lab.folder.parent, tmp_path / "copy")) / any_lab.folder.name
+    for ending in ("safetensors", "json"):
+        shutil.copyfile(folder / f"state/models/own.{ending}", folder / f"state/models/merged.{ending}")
+    seen: list[tuple[int, int]] = []
+    own, merged = evaluate(folder, progress=lambda _, done, of: seen.append((done, of)))["models"]
+    assert own["content"] == merged["content"]
+    assert seen == sorted(seen)
+    assert seen[-1][0] == seen[-1][1] == 2 * len(own["cases"])
 
 
 def test_dice_is_the_tasks(any_lab: Any) -> None:
