@@ -31,8 +31,9 @@ def quiet(what: str, done: int, of: int) -> None:
 
 def test_all_is_measured_at_the_end_though_two_models_are_one(any_lab: Any, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(any_lab.folder.parent, tmp_path / "copy")) / any_lab.folder.name
-    for ending in ("safetensors", "json"):
-        shutil.copyfile(folder / f"state/models/own.{ending}", folder / f"state/models/merged.{ending}")
+    models = StatePaths(folder).models
+    shutil.copyfile(models / "own.safetensors", models / "merged.safetensors")
+    (models / "merged.json").unlink()
     seen: list[tuple[int, int]] = []
     own, merged = evaluate(folder, progress=lambda _, done, of: seen.append((done, of)))["models"]
     assert own["content"] == merged["content"]

@@ -107,7 +107,7 @@ def test_several_scans_into_a_folder_and_never_over_anything(lab: Any, tmp_path:
         plan(scans[:1], scans[0], force=True)
     with pytest.raises(ConfigError, match="scan 1: no such file"):
         plan([tmp_path / "none.nii.gz"], out, force=False)
-    with pytest.raises(ConfigError, match="a folder is one DICOM series; .* has NIfTI files: name each of them"):
+    with pytest.raises(ConfigError, match=r"is one DICOM series; .* has NIfTI files: name each of them"):
         plan([scans[0].parent], out, force=False)
 
 
