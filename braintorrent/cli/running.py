@@ -56,9 +56,8 @@ def run(folder: Path, verbose: bool) -> None:
     from braintorrent.node.node import Node
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # all is loaded; asyncio has a handler in place of this
+        # All is loaded. asyncio ends its tasks in good order on Ctrl-C, but only in place of Python's own handler.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with leading(lab):
         reason = asyncio.run(_run(Node(lab)))
     click.echo(f"{lab.peer.name}: {reason}")

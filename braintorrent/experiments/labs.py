@@ -142,12 +142,8 @@ def write_peers(peers: Mapping[str, tuple[Path, Path]], versions: int, continuou
     if continuous:
         return
     rest = resting([folder for folder, _ in peers.values()])
-    turns = {
-        "cadence": "poisson",
-        "interval": rest,
-        "quorum": min(len(peers) - 1, MOST),
-        "patience": round(PATIENCE * rest, 2),
-    }
+    patience = round(PATIENCE * rest, 2)
+    turns = {"cadence": "poisson", "interval": rest, "quorum": min(len(peers) - 1, MOST), "patience": patience}
     for name, (folder, _) in peers.items():
         write(folder, {"peer.toml": text(name, {**TIMING, **turns})})
 
